@@ -1,0 +1,17 @@
+.PHONY: help venv test test-fast run lock clean
+PY = .venv/bin/python
+
+help:       ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+venv:       ## .venv/ with the locked packages and the sample models; nothing to do once it matches the lock
+	@cat requirements.txt requirements-sample-models.txt pyproject.toml | sha256sum | cmp -s - .venv/lock.sha256 || sh scripts/make_venv.sh
+test: venv  ## all tests
+	$(PY) -m pytest -q tests
+test-fast: venv  ## the tests without the slow ones
+	$(PY) -m pytest -q -m "not slow" tests
+run: venv   ## the sample chain: every notebook, by the workflow engine
+	$(PY) -m hw2_utils chain --profile sample
+lock:       ## choose the newest allowed versions and write requirements.txt again
+	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra dev --extra slurm pyproject.toml -o requirements.txt --custom-compile-command "make lock"
+clean:      ## remove runs and cached embeddings
+	rm -rf runs embeddings_cache/*.sqlite*

@@ -1,0 +1,322 @@
+"""Writes data/sample/daquar: drawn scenes with questions, in DAQUAR's official layout and the course's files.
+
+Candidates come from each scene's structured description; a seeded selection keeps DAQUAR's proportions of
+question types and lets no question text give its answer away. Run: python data/sample/make/make_daquar.py
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scenes import Scene, SceneObject, describe, draw
+
+OUT = Path(__file__).resolve().parents[1] / "daquar"
+SPLITS = {"train": 180, "val": 60, "test": 60}  # images
+QUESTIONS = {"train": 900, "val": 300, "test": 300}
+SHARES = {"positional": 0.63, "counting": 0.22, "color": 0.11, "object": 0.04}
+EXTRAS = 260  # published pairs outside the 30 classes: several answers, rare answers
+JPEG_QUALITY = 76
+MIN_CLEAR = 6  # objects in view; emptier rooms are passed over
+
+COLOURS = ("white", "brown", "red", "black", "blue")
+NUMBERS = ("1", "2", "3", "4", "5")
+THINGS = (
+    "table chair window lamp picture cabinet bed sofa books garbage_bin television mirror door pillow towel "
+    "curtain bookshelf plant clock rug"
+).split()
+CLASSES = (*NUMBERS, *COLOURS, *THINGS)
+PLURALS = {"books": "books", "bookshelf": "bookshelves"}
+
+PHRASES: dict[str, tuple[str, ...]] = {
+    "left of": ("what is on the left side of the {}", "what is to the left of the {}", "what is left of {}",
+                "what is found to the left side of the {}", "what is the object on the left side of {}"),
+    "right of": ("what is on the right side of the {}", "what is to the right of the {}", "what is right of {}",
+                 "what is found to the right side of the {}", "what is the object on the right side of {}"),
+    "in front of": ("what is in front of the {}", "what is in front of {}", "what is found in front of the {}",
+                    "what is the object in front of the {}"),
+    "behind": ("what is behind the {}", "what is behind {}", "what is the object behind the {}",
+               "what is found behind the {}"),
+    "on": ("what is on the {}", "what is the object on the {}", "what is kept on the {}",
+           "what is on top of the {}", "what is placed on the {}"),
+    "above": ("what is above the {}", "what is hanging above the {}", "what is stuck above the {}",
+              "what is the object above the {}"),
+    "below": ("what is below the {}", "what is found below the {}", "what is under the {}"),
+    "wall": ("what is on the wall", "what is stuck on the wall", "what is hanging on the wall",
+             "what are stuck on the wall", "what is hanged on the wall"),
+    "floor": ("what is the object on the floor", "what is on the floor", "what is found on the floor"),
+    "corner": ("what is in the corner of the room", "what is the object in the corner",
+               "what is at the corner of the room"),
+    "close": ("what is close to the {}", "what is the object close to the {}", "what is near the {}"),
+    "count": ("how many {} are there", "how many {} are in the picture", "how many {} found",
+              "how many {} are there in the room"),
+    "colour": ("what is the colour of the {}", "what colour is the {}", "what color is the {}",
+               "what is the color of {}"),
+    "largest": ("what is the largest object", "what is largest object", "what is the largest object in this picture"),
+    "largest coloured": ("what is the largest {} object", "what is the largest {} colour object"),
+    "coloured": ("what is the {} object", "what is the {} colour object in the picture"),
+}  # fmt: skip
+TYPOS = (
+    ("how many", "how any"),
+    ("colour", "solor"),
+    ("front", "fornt"),
+    ("there", "ther"),
+    ("behind", "behnid"),
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A question about an image with its answer; `kind` is one of SHARES, `stem` its text before phrasing."""
+
+    image: int
+    kind: str
+    stem: str
+    question: str
+    answer: str
+
+
+# ------------------------------------------------------------------------------------- candidates
+def _distinct(scene: Scene) -> dict[int, str]:
+    """How to speak of each object that can be told apart: by name, else by colour and name."""
+    visible = [o for o in scene.objects if o.area > 0.0004]
+    names = Counter(o.name for o in visible)
+    looks = Counter((o.colour, o.name) for o in visible)
+    found = {}
+    for o in visible:
+        words = o.name.replace("_", " ")
+        if o.clear and names[o.name] == 1:
+            found[o.index] = words
+        elif o.clear and looks[o.colour, o.name] == 1:
+            found[o.index] = f"{o.colour} {words}"
+    return found
+
+
+def _answer(objects: list[SceneObject]) -> str | None:
+    """The class of the objects, several as a list; None where one is too hidden to tell."""
+    objects = [o for o in objects if o.area > 0.0004]
+    if not objects or not all(o.clear for o in objects):
+        return None
+    return ", ".join(sorted({o.name for o in objects}))
+
+
+def _related(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
+    """Questions by a relation to an object that can be told apart."""
+    by_index = {o.index: o for o in scene.objects}
+    groups: dict[tuple[str, int], list[SceneObject]] = defaultdict(list)
+    for a, relation, b in scene.relations:
+        groups[relation, b].append(by_index[a])
+    near: dict[int, list[SceneObject]] = defaultdict(list)
+    for (relation, b), objects in groups.items():
+        if relation in ("left of", "right of", "in front of", "behind"):
+            near[b].extend(objects)
+    phrases = _distinct(scene)
+    for (relation, b), objects in sorted(groups.items()):
+        if b in phrases:
+            yield "positional", relation, phrases[b], _answer(objects)
+    for b, objects in sorted(near.items()):
+        if b in phrases:
+            yield "positional", "close", phrases[b], _answer(objects)
+
+
+def _placed(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
+    """Questions by a part of the room: wall, floor, corner."""
+    hung = [o for o in scene.objects if o.support == "wall" and o.name not in ("door", "window", "curtain")]
+    yield "positional", "wall", "", _answer(hung)
+    small = [
+        o for o in scene.objects if o.support == "floor" and o.name in ("garbage_bin", "rug", "plant", "lamp")
+    ]
+    yield "positional", "floor", "", _answer(small)
+    back = max((o.high[2] for o in scene.objects), default=0.0)
+    left, right = min(o.low[0] for o in scene.objects), max(o.high[0] for o in scene.objects)
+    corner = [o for o in scene.objects if o.support == "floor" and o.high[2] > back - 0.8
+              and (o.low[0] < left + 0.3 or o.high[0] > right - 0.3)]  # fmt: skip
+    yield "positional", "corner", "", _answer(corner)
+
+
+def _plural(name: str) -> str:
+    return PLURALS.get(name, name + "s").replace("_", " ")
+
+
+def _counted(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
+    """Counts by name, by colour and name, and of what lies on one object; hidden ones forbid the question."""
+    groups: dict[str, list[SceneObject]] = defaultdict(list)
+    phrases = _distinct(scene)
+    for o in scene.objects:
+        groups[_plural(o.name)].append(o)
+        groups[f"{o.colour} {_plural(o.name)}"].append(o)
+        if o.carrier in phrases:
+            groups[f"{_plural(o.name)} on the {phrases[o.carrier]}"].append(o)
+    for words, objects in sorted(groups.items()):
+        if objects[0].name != "books":
+            whole = all(o.clear for o in objects)
+            yield "counting", "count", words, str(len(objects)) if whole else None
+
+
+def _coloured(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
+    """Colours of objects that their name tells apart, and of the wall."""
+    for index, words in sorted(_distinct(scene).items()):
+        o = next(o for o in scene.objects if o.index == index)
+        if words == o.name.replace("_", " ") and o.name not in ("books", "plant", "television", "monitor"):
+            yield "color", "colour", words, o.colour
+    yield "color", "colour", "wall", scene.wall_colour
+
+
+def _recognised(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
+    """The clearly largest object, of all and of one colour; the only object of a colour."""
+    ranked = sorted(scene.objects, key=lambda o: -o.area)
+    colours = sorted({o.colour for o in ranked})
+    for colour in ["", *colours]:
+        some = [o for o in ranked if not colour or o.colour == colour]
+        if some[0].clear and (len(some) == 1 or some[0].area > 1.4 * some[1].area):
+            yield "object", "largest coloured" if colour else "largest", colour, some[0].name
+        if colour and len(some) == 1 and some[0].clear:
+            yield "object", "coloured", colour, some[0].name
+
+
+def _typo(question: str, rng: random.Random) -> str:
+    """About one question in sixty gets a spelling mistake, as in the published files."""
+    fitting = [(right, wrong) for right, wrong in TYPOS if right in question]
+    if fitting and rng.random() < 0.03:
+        question = question.replace(*rng.choice(fitting), 1)
+    return question
+
+
+def candidates(image: int, scene: Scene, rng: random.Random) -> list[Pair]:
+    """All questions that the scene answers, each phrased once; the first phrase of a list is the usual one."""
+    pairs = []
+    for source in (_related, _placed, _counted, _coloured, _recognised):
+        for kind, form, words, answer in source(scene):
+            if answer is not None:
+                phrases = PHRASES[form]
+                phrase = phrases[0] if rng.random() < 0.5 else rng.choice(phrases)
+                question = _typo(phrase.format(words), rng)
+                pairs.append(Pair(image, kind, f"{form}|{words}", question, answer))
+    return pairs
+
+
+# ------------------------------------------------------------------------------------- selection
+@dataclass
+class _Tally:
+    """What has been taken so far; `accepts` holds the rules."""
+
+    answers: Counter
+    texts: dict[str, Counter]
+    images: Counter
+    kinds: Counter
+    seen: set[tuple[int, str]]
+
+    def accepts(self, pair: Pair, total: int, slack: int, per_image: int) -> bool:
+        """Quotas of the type, the image and the answer, and no text (or stem) whose answer is a giveaway."""
+        if self.kinds[pair.kind] >= round(SHARES[pair.kind] * total) or self.images[pair.image] >= per_image:
+            return False
+        if (pair.image, pair.stem) in self.seen:
+            return False
+        cap = {"counting": 0.075, "color": 0.035, "positional": 0.07, "object": 0.07}[pair.kind]
+        if self.answers[pair.answer] >= cap * total:
+            return False
+        return all(self._balanced(key, pair.answer, slack) for key in (pair.question, pair.stem))
+
+    def _balanced(self, key: str, answer: str, slack: int) -> bool:
+        counts = self.texts[key]
+        return counts[answer] < slack + 0.5 * (counts.total() - counts[answer])
+
+    def take(self, pair: Pair) -> None:
+        self.answers[pair.answer] += 1
+        self.kinds[pair.kind] += 1
+        self.images[pair.image] += 1
+        self.seen.add((pair.image, pair.stem))
+        for key in (pair.question, pair.stem):
+            self.texts[key][pair.answer] += 1
+
+
+def select(pool: list[Pair], total: int, rng: random.Random) -> list[Pair]:
+    """`total` pairs of the 30 classes: rare answers first, rules loosened only as far as needed."""
+    frequency = Counter(p.answer for p in pool)
+    tally = _Tally(Counter(), defaultdict(Counter), Counter(), Counter(), set())
+    chosen: list[Pair] = []
+    for slack, per_image in ((1, 4), (1, 6), (2, 7), (3, 9), (6, 12)):
+        order = sorted(pool, key=lambda p: rng.random() * frequency[p.answer] ** 0.7)
+        for pair in order:
+            if len(chosen) < total and tally.accepts(pair, total, slack, per_image):
+                tally.take(pair)
+                chosen.append(pair)
+    return chosen
+
+
+def _extras(pool: list[Pair], rng: random.Random) -> list[Pair]:
+    """Pairs outside the classes: none as frequent as the rarest class, at most two an image."""
+    answers: Counter = Counter()
+    images: Counter = Counter()
+    chosen = []
+    for pair in rng.sample(pool, len(pool)):
+        if answers[pair.answer] < 8 and images[pair.image] < 2 and len(chosen) < EXTRAS:
+            chosen.append(pair)
+            answers[pair.answer] += 1
+            images[pair.image] += 1
+    return chosen
+
+
+# ------------------------------------------------------------------------------------- files
+def scene_seeds() -> list[int]:
+    """Seed of each of the 300 scenes: the first ones with enough in view."""
+    seeds: list[int] = []
+    seed = 0
+    while len(seeds) < sum(SPLITS.values()):
+        if sum(o.clear for o in describe(seed).objects) >= MIN_CLEAR:
+            seeds.append(seed)
+        seed += 1
+    return seeds
+
+
+def split_of_images(rng: random.Random) -> dict[int, str]:
+    """A split for each image number 1..300."""
+    labels = [name for name, count in SPLITS.items() for _ in range(count)]
+    return dict(enumerate(rng.sample(labels, len(labels)), start=1))
+
+
+def texts(scenes: list[Scene]) -> dict[str, str]:
+    """Contents of all text files by name."""
+    rng = random.Random(0)
+    split = split_of_images(rng)
+    pool = [pair for k, scene in enumerate(scenes, start=1) for pair in candidates(k, scene, rng)]
+    files = {}
+    kept: list[Pair] = []
+    for name, total in QUESTIONS.items():
+        own = [p for p in pool if split[p.image] == name and p.answer in CLASSES]
+        chosen = sorted(select(own, total, rng), key=lambda p: p.image)
+        kept += chosen
+        files[f"new_data_{name}.csv"] = _csv(chosen)
+    kept += _extras([p for p in pool if p.answer not in CLASSES], rng)
+    kept.sort(key=lambda p: p.image)
+    files["qa.raw.txt"] = "".join(f"{p.question} in the image{p.image} ?\n{p.answer}\n" for p in kept)
+    for name in ("train", "test"):
+        images = sorted(f"image{k}" for k, s in split.items() if (s == "train") == (name == "train"))
+        files[f"{name}_images_list.txt"] = "".join(f"{image}\n" for image in images)
+    return files
+
+
+def _csv(pairs: list[Pair]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(("question", "answer", "image_id"))
+    writer.writerows((p.question, p.answer, f"image{p.image}") for p in pairs)
+    return buffer.getvalue()
+
+
+def main() -> None:
+    (OUT / "images").mkdir(parents=True, exist_ok=True)
+    seeds = scene_seeds()
+    for name, content in texts([describe(seed) for seed in seeds]).items():
+        (OUT / name).write_text(content, encoding="utf-8", newline="\n")
+    for k, seed in enumerate(seeds, start=1):
+        draw(seed).image.save(OUT / "images" / f"image{k}.jpg", quality=JPEG_QUALITY, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,340 @@
+"""Embeddings by content: an item is encoded once, whoever asks, and a changed item is never served stale.
+
+Three lines, with any encoder that turns a list of texts into an array (`spec` has the seven SPEC_FIELDS)::
+
+    from hw2_utils.embedding_cache import EmbeddingCache, text_key
+    cache = EmbeddingCache(spec)
+    vectors = cache.encode([text_key(t) for t in texts], lambda rows: encode([texts[i] for i in rows]))
+
+A store is one SQLite file a spec, named after the model and a hash of the spec. A row of its table `items`
+holds the item's key (the hash of its content), the float32 vector (little-endian) and a checksum over spec,
+key and vector, which every read verifies.
+
+Any number of processes on one machine may use a store at once. SQLite's write-ahead log needs shared memory:
+across machines each job writes to a folder of its own, and `union` merges them when the jobs have ended.
+"""
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+import sqlite3
+import time
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from hw2_utils.errors import Hw2Error, InputError
+
+SPEC_FIELDS = ("model", "revision", "weights_sha256", "preprocessing", "pooling", "dtype", "dim")
+_CHUNK = 500  # keys a query: fewer than the 999 parameters of old SQLite builds, 1 MiB of vectors in memory
+_BUSY_TIMEOUT_S = 120.0
+_IS_KEY = re.compile("[^\ud800-\udfff]+").fullmatch
+# Our SQL is constant: SQLITE_ERROR (no such table) means that the file isn't a store.
+_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+# A page of 16 KiB holds seven vectors of 512 float32 (93 % full), the default one of 4 KiB a single one.
+_PAGE_BYTES = 16384
+_SCHEMA = f"""PRAGMA page_size = {_PAGE_BYTES}; PRAGMA journal_mode = WAL; BEGIN;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE items (key TEXT PRIMARY KEY, vector BLOB NOT NULL, checksum BLOB NOT NULL, written_s INTEGER);"""
+# Cast, because an altered value may have become text, even text that can't be decoded.
+_AGREES = "agrees(key, CAST(vector AS BLOB), CAST(checksum AS BLOB))"
+_READ = f"SELECT key, CAST(vector AS BLOB), {_AGREES} FROM items WHERE key IN "
+_WRITE = """INSERT INTO items VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE
+SET vector = excluded.vector, checksum = excluded.checksum, written_s = excluded.written_s"""
+_MERGE = f"INSERT INTO items SELECT * FROM source.items WHERE {_AGREES} ON CONFLICT (key) DO NOTHING"
+_ALTERED_KEYS = f"SELECT key FROM items WHERE NOT {_AGREES}"
+_MOVE_AWAY = "move it away; its vectors are encoded again when they are needed"
+_ALTERED = "has a vector that doesn't agree with its checksum"
+
+Compute = Callable[[list[int]], np.ndarray]
+Progress = Callable[[int, int], None]
+
+
+class CorruptStoreError(Hw2Error):
+    """A store file that is cut or corrupt, or not an embedding store at all."""
+
+
+def normalise_text(text: str) -> str:
+    """Unicode NFC, runs of space, tab and line breaks (CR, LF) as one space, none at the ends.
+
+    For encoders whose tokeniser ignores these differences (uncased BERT's and CLIP's do, byte-level ones such
+    as RoBERTa's don't): apply it before `text_key` *and* before the encoder, so that both see the same text.
+    """
+    return re.sub("[ \t\n\r]+", " ", unicodedata.normalize("NFC", text)).strip(" ")
+
+
+def text_key(text: str) -> str:
+    """Key of a text: the hash of its code points as they are, so no two texts share it (`normalise_text`)."""
+    return "text:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def image_key(pixels: np.ndarray | bytes) -> str:
+    """Key of a picture: the hash of an array's dtype, shape and content, or of a file's bytes.
+
+    pixels: booleans, integers or floats of any shape and memory layout. Raises InputError for anything else.
+    """
+    if isinstance(pixels, bytes):
+        return "file:" + hashlib.sha256(pixels).hexdigest()
+    if not isinstance(pixels, np.ndarray) or pixels.dtype.kind not in "buif":
+        raise InputError(f"a picture can't be {getattr(pixels, 'dtype', type(pixels).__name__)}",
+                         where="image_key", todo="pass a numeric array of pixels, or the bytes of the file")
+    header = f"{pixels.dtype.str} {pixels.shape}\n".encode()
+    return "image:" + hashlib.sha256(header + pixels.tobytes()).hexdigest()
+
+
+class EmbeddingCache:
+    """The store of one spec; `encode` looks vectors up and encodes only those that are missing.
+
+    spec: the SPEC_FIELDS (null where one doesn't apply), and any others that change the vectors.
+    folder: where the store lies; by default `hw2_utils.paths.EMBEDDINGS_CACHE`.
+    on_corrupt: "rebuild" names a cut or corrupt file in a warning, moves it aside to `<name>.corrupt-<n>` and
+        starts anew; "refuse" raises CorruptStoreError.
+    n_encoded, n_found: how many distinct items the last `encode` encoded, and found in the store.
+    Raises InputError for a bad spec, and for a file with another spec than its name says.
+    """
+
+    def __init__(self, spec: Mapping[str, str | int | float | bool | None], *, folder: Path | None = None,
+                 on_corrupt: Literal["rebuild", "refuse"] = "rebuild") -> None:
+        if folder is None:
+            from hw2_utils.paths import EMBEDDINGS_CACHE as folder
+        self._spec_json = _canonical_json(spec)
+        self.spec: dict[str, Any] = json.loads(self._spec_json)
+        self.dim: int = self.spec["dim"]
+        slug = re.sub("[^A-Za-z0-9.]+", "-", str(spec["model"]))[-60:].strip("-.")
+        self.path = Path(folder).resolve() / f"{slug}-{_digest(self._spec_json)}.sqlite"
+        self.on_corrupt = on_corrupt
+        self.encode([], np.empty)  # makes the file, or checks it
+
+    def encode(self, keys: Sequence[str], compute: Compute, *, batch_size: int = 32,
+               progress: Progress | None = None) -> np.ndarray:
+        """Vectors of the items with these keys: row i belongs to keys[i]; float32 [len(keys), dim].
+
+        compute(indices) encodes the items at these indices of `keys`, the first with each missing key, at
+            most batch_size at a time: floats [len(indices), dim], finite in float32.
+        progress(n_encoded, n_missing) is called after each batch, when it is safely on disk.
+        A vector that doesn't agree with its checksum is named in a warning, encoded again and replaced.
+        Raises InputError for bad keys, Hw2Error for a bad result of compute (its batch isn't written).
+        """
+        texts = not isinstance(keys, str) and all(isinstance(key, str) and _IS_KEY(key) for key in keys)
+        if not texts or batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}" if texts else "keys aren't a list of texts",
+                             where="encode", todo="batch_size is from 1, keys are from text_key or image_key")
+        try:
+            return self._encode(keys, compute, batch_size, progress)
+        except CorruptStoreError as error:
+            if self.on_corrupt != "rebuild" or error.where != str(self.path):
+                raise
+            warnings.warn(f"{error.where}: {error.what}; moved aside and started anew", stacklevel=2)
+            _move_aside(self.path, self._inode)
+            return self._encode(keys, compute, batch_size, progress)
+
+    def _encode(self, keys: Sequence[str], compute: Compute, batch_size: int,
+                progress: Progress | None) -> np.ndarray:
+        self.n_encoded = self.n_found = 0
+        vectors = np.empty((len(keys), self.dim), np.float32)
+        first: dict[str, int] = {}
+        copies = [i for i, key in enumerate(keys) if first.setdefault(key, i) != i]
+        self._inode = self.path.stat().st_ino if self.path.exists() else None
+        with _open(self.path, self._spec_json) as store:
+            missing = self._read(store, first, vectors)
+            self.n_found = len(first) - len(missing)
+            for start in range(0, len(missing), batch_size):
+                batch = missing[start:start + batch_size]
+                vectors[batch] = self._checked(compute(list(batch)), len(batch))
+                self._write(store, {keys[i]: vectors[i] for i in batch})
+                self.n_encoded += len(batch)
+                if progress:
+                    progress(self.n_encoded, len(missing))
+        vectors[copies] = vectors[[first[keys[i]] for i in copies]]
+        return vectors
+
+    def _read(self, store: _Store, rows: dict[str, int], vectors: np.ndarray) -> list[int]:
+        """Fill vectors[rows[key]] for each key that is in the store; the rows of the others."""
+        missing, keys = dict(rows), list(rows)
+        for chunk in (keys[start:start + _CHUNK] for start in range(0, len(keys), _CHUNK)):
+            for key, vector, agrees in store.query(f"{_READ} ({','.join('?' * len(chunk))})", chunk):
+                if agrees:
+                    vectors[rows[key]] = np.frombuffer(vector, "<f4")
+                    missing.pop(key, None)
+                else:
+                    warnings.warn(f"{self.path}: {key!r} {_ALTERED}; it is encoded again", stacklevel=4)
+        return list(missing.values())
+
+    def _write(self, store: _Store, items: dict[str, np.ndarray]) -> None:
+        store.query("BEGIN IMMEDIATE")
+        for key, vector in items.items():
+            blob = vector.astype("<f4").tobytes()
+            store.query(_WRITE, [key, blob, _checksum(self._spec_json, key, blob), int(time.time())])
+        store.query("COMMIT")
+
+    def _checked(self, result: np.ndarray, n_rows: int) -> np.ndarray:
+        vectors = np.asarray(result)
+        with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, and is refused
+            if vectors.dtype.kind == "f" and vectors.shape == (n_rows, self.dim) and (
+                    np.isfinite(vectors.astype(np.float32)).all()):
+                return vectors
+        raise Hw2Error(f"the encoder returned {vectors.dtype} {list(vectors.shape)}, not floats "
+                       f"{[n_rows, self.dim]} that are finite in float32; nothing of this batch was written",
+                       where=self.path, todo="check the encoder, and dim in the spec")
+
+
+class _Store(sqlite3.Connection):
+    """An open store file; what isn't committed when it is closed is rolled back."""
+
+    path: Path
+    spec_json: str
+
+    def query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with _naming(self.path):
+            return self.execute(sql, values).fetchall()
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn an error of SQLite into one that names the file and says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        is_corrupt = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _CORRUPT
+        kind = CorruptStoreError if is_corrupt else Hw2Error
+        todo = _MOVE_AWAY if is_corrupt else "check permissions, disk space and the processes that use it"
+        raise kind(f"this embedding store is {'cut or corrupt' if is_corrupt else 'unusable'} ({error})",
+                   where=path, todo=todo) from error
+
+
+def _canonical_json(spec: Mapping[str, Any]) -> str:
+    try:
+        if set(SPEC_FIELDS) <= set(spec) and type(spec["dim"]) is int and spec["dim"] > 0:
+            return json.dumps(dict(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError):
+        pass  # a value that JSON can't hold
+    raise InputError("this isn't the spec of an embedding store", where=dict(spec), todo="give the fields "
+                     f"{', '.join(SPEC_FIELDS)}: texts, finite numbers or null; dim a whole number from 1")
+
+
+def _digest(spec_json: str) -> str:
+    return hashlib.sha256(spec_json.encode()).hexdigest()[:20]
+
+
+def _checksum(spec_json: str, key: str, vector: bytes) -> bytes:
+    # Spec and key are part of it: a vector that lands in another row or another store is found too.
+    return hashlib.sha256(f"{spec_json}{key}".encode() + vector).digest()[:16]
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """One process at a time opens, makes or moves stores; the system frees the lock of a killed one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path.parent / ".lock", timeout=_BUSY_TIMEOUT_S)) as lock:
+        with _naming(path.parent / ".lock"):
+            lock.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+def _move_aside(path: Path, inode: int | None) -> None:
+    with _lock(path):
+        # Of several processes that found it corrupt the first moves it: the others see another inode.
+        if path.exists() and path.stat().st_ino == inode:
+            names = (Path(f"{path}.corrupt-{n}") for n in itertools.count(1))
+            path.rename(next(name for name in names if not name.exists()))
+
+
+@contextmanager
+def _open(path: Path, spec_json: str = "") -> Iterator[_Store]:
+    """An open store, made if there is none. Raises InputError where its spec and its name don't agree."""
+    with _lock(path), _naming(path):
+        is_new = not path.exists()
+        # SQLite itself finds whole pages missing. While there is a log, a page may just be on its way.
+        if not is_new and path.stat().st_size % _PAGE_BYTES and not Path(f"{path}-wal").exists():
+            raise CorruptStoreError("this embedding store is cut", where=path, todo=_MOVE_AWAY)
+        store = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, factory=_Store)
+        store.path = path
+        if is_new:
+            store.executescript(_SCHEMA)
+            store.execute("INSERT INTO meta VALUES ('spec', ?)", [spec_json])
+            store.execute("COMMIT")
+    with closing(store):
+        store.query("PRAGMA synchronous = FULL")  # a commit outlives a power cut too
+        store.spec_json = "".join(str(value) for (value,) in store.query("SELECT value FROM meta"))
+        if not path.stem.endswith(_digest(store.spec_json)):
+            raise InputError(f"this embedding store holds another spec than its name says: {store.spec_json}",
+                             where=path, todo="move it away, or give it back its own name")
+        store.create_function("agrees", 3, lambda *item: _checksum(store.spec_json, *item[:2]) == item[2])
+        yield store
+
+
+def _stores(folder: Path) -> list[Path]:
+    if not Path(folder).is_dir():
+        raise InputError("no such folder of embedding stores", where=folder, todo="check the path")
+    return sorted(Path(folder).resolve().glob("*.sqlite"))
+
+
+def list_stores(folder: Path) -> list[dict[str, Any]]:
+    """One row a store: file, model, items, dim, size_mib, spec. Raises CorruptStoreError for a cut file."""
+    rows = []
+    for path in _stores(folder):
+        with _open(path) as store:
+            spec, ((n_items,),) = json.loads(store.spec_json), store.query("SELECT count(*) FROM items")
+        rows.append({"file": path.name, "model": spec["model"], "items": n_items, "dim": spec["dim"],
+                     "size_mib": path.stat().st_size / 2**20, "spec": spec})
+    return rows
+
+
+def verify(folder: Path) -> list[str]:
+    """Every problem of every store, naming the file: SQLite's integrity check, the spec, each checksum."""
+    problems = []
+    for path in _stores(folder):
+        try:
+            with _open(path) as store:
+                found = [text for (text,) in store.query("PRAGMA integrity_check") if text != "ok"]
+                found += [f"{key!r} {_ALTERED}" for (key,) in store.query(_ALTERED_KEYS)]
+                problems += [f"{path}: {text}" for text in found]
+        except Hw2Error as error:
+            problems.append(str(error))
+    return problems
+
+
+def prune(folder: Path, *, model: str | None = None, older_than_days: float | None = None) -> dict[str, int]:
+    """Remove the items of one model id, those written so many days ago, or those that are both.
+
+    Returns how many items were removed, by file. Other processes may go on using the stores, so an emptied
+    one keeps its small file. Raises InputError where neither is given, CorruptStoreError for a corrupt file.
+    """
+    if model is None and older_than_days is None:
+        raise InputError("nothing to prune", where=folder, todo="give a model id, an age in days, or both")
+    removed = {}
+    for row in list_stores(folder):
+        if model in (None, row["model"]):
+            with _open(Path(folder).resolve() / row["file"]) as store:
+                before_s = time.time() - 86400 * (older_than_days or 0)
+                store.query("DELETE FROM items WHERE written_s <= ?", [before_s])
+                ((removed[row["file"]],),) = store.query("SELECT changes()")
+                store.query("VACUUM")  # gives the disk space back
+    return removed
+
+
+def union(target: Path, sources: Sequence[Path]) -> dict[str, int]:
+    """Merge the stores in the folders `sources` into those of equal spec in the folder `target`.
+
+    Returns how many items were added, by file. What the target has stays; a vector that doesn't agree with
+    its checksum is named in a warning and left out. No process may use the sources. Raises InputError for a
+    folder that isn't there, CorruptStoreError for a corrupt file.
+    """
+    added: dict[str, int] = {}
+    for path in [path for folder in sources for path in _stores(folder)]:
+        with _open(path) as store:
+            for (key,) in store.query(_ALTERED_KEYS):
+                warnings.warn(f"{path}: {key!r} {_ALTERED}; it is left out", stacklevel=2)
+            merged = EmbeddingCache(json.loads(store.spec_json), folder=target, on_corrupt="refuse").path
+        with _open(merged) as store:
+            store.query("ATTACH ? AS source", [str(path)])
+            store.query(_MERGE)
+            added[merged.name] = added.get(merged.name, 0) + store.query("SELECT changes()")[0][0]
+    return added

@@ -1,0 +1,152 @@
+"""The strict papermill runner: one notebook, checked before a kernel starts, in its own folder, complete or failed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hw2_utils import paths, profiles, runs
+from hw2_utils.errors import Hw2Error, InputError
+
+CELL_TIMEOUT_S = 6 * 3600
+
+
+def parse_value(notebook: str, name: str, text: str) -> Any:
+    """A command-line value: JSON where the parameter's default isn't a string, else the text as it is.
+
+    A path or model folder given relative to the working directory becomes absolute: the kernel runs elsewhere.
+    """
+    declared = runs.declared_parameters(notebook)
+    if name not in declared:
+        raise InputError(f"notebook {notebook} has no parameter {name!r}", where=f"-p {name}",
+                         todo="it takes " + ", ".join(declared))
+    if isinstance(declared[name], str):
+        is_path = name in profiles.PATH_PARAMETERS or (name in profiles.MODEL_PARAMETERS and Path(text).exists())
+        return str(Path(text).expanduser().absolute()) if text and is_path and not text.startswith("hub:") else text
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise InputError(f"{text!r} isn't JSON", where=f"parameter {name}", todo=f"its default is {declared[name]!r}") from None
+
+
+def run(notebook: str, parameters: Mapping[str, Any], *, out: Path | None = None, live: bool = True) -> Path:
+    """Executes one notebook into `runs/<profile>/<notebook>` (or `out`); returns the folder.
+
+    Raises InputError for bad parameters or input (also when a cell finds it), Hw2Error for a cell that failed; the
+    failed attempt is kept as `<folder>.failed/` with its notebook, and the previous complete run stays.
+    """
+    source = runs.notebook_path(notebook)
+    notebook = source.stem
+    runs.check_parameters(notebook, parameters)
+    profile = parameters.get("profile") or runs.declared_parameters(notebook)["profile"]
+    run_dir = (out or Path(parameters.get("run_dir") or paths.RUNS / profile / notebook)).expanduser().resolve()
+    run_id = runs.new_run_id()
+    folder = run_dir.with_name(f"{run_dir.name}.tmp-{run_id}")
+    runs.claim(run_dir).release()
+    os.environ.update(HW2_RUNNER="1", HW2_RUN_ID=run_id)
+    line = LiveLine(notebook, profile, run_dir, live=live)
+    folder.mkdir(parents=True)
+    try:
+        _execute(source, folder / "notebook.ipynb", {**parameters, "run_dir": str(run_dir)}, line)
+        status = runs.status_of(folder)
+        if status != "complete":
+            raise Hw2Error(f"the notebook ended, but its record is {status or 'absent'}", where=notebook,
+                           todo="its last cell must call run.finish()")
+    except BaseException as error:
+        _keep_failed(run_dir, folder, error)
+        line.done("failed")
+        raise
+    lock = runs.claim(run_dir)
+    runs.swap_in(folder, run_dir)
+    lock.release()
+    line.done("complete")
+    return run_dir
+
+
+def _execute(source: Path, executed: Path, parameters: dict[str, Any], line: LiveLine) -> None:
+    import papermill as pm
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with line:
+            pm.execute_notebook(str(source), str(executed), parameters=parameters, kernel_name="python3",
+                                cwd=str(paths.NOTEBOOKS), progress_bar=False, start_timeout=120,
+                                execution_timeout=CELL_TIMEOUT_S, request_save_on_cell_execute=True)
+    except PapermillExecutionError as error:
+        what = error.evalue or error.ename
+        kind = InputError if error.ename == "InputError" else Hw2Error
+        name = "" if error.ename in ("InputError", "Hw2Error") else f"{error.ename}: "
+        raise kind(f"{name}{what}", where=f"{source.name}, cell {error.cell_index + 1}") from error
+    except CellTimeoutError as error:
+        raise Hw2Error(f"a cell ran longer than {CELL_TIMEOUT_S} s", where=source.name) from error
+    except DeadKernelError as error:
+        raise Hw2Error("the kernel died (out of memory?)", where=source.name,
+                       todo="close other programs, or lower batch_size or max_train_examples") from error
+
+
+def _keep_failed(run_dir: Path, folder: Path, error: BaseException) -> None:
+    failed = run_dir.with_name(f"{run_dir.name}.failed")
+    shutil.rmtree(failed, ignore_errors=True)
+    folder.rename(failed)
+    record = failed / "result.json"
+    if record.is_file():
+        data = json.loads(record.read_text(encoding="utf-8"))
+        data["run"].update(status="failed", error=f"{type(error).__name__}: {error}", end=runs.now())
+        runs.write_json(record, data)
+
+
+class LiveLine:
+    """One line a notebook on standard error: elapsed and expected seconds, redrawn on a terminal."""
+
+    def __init__(self, notebook: str, profile: str, run_dir: Path, *, live: bool) -> None:
+        self.notebook, self.live, self.begin = notebook, live, time.monotonic()
+        self.expected = last_seconds(run_dir) or profiles.expected_s(profile, notebook)
+        self.stop = threading.Event()
+
+    def __enter__(self) -> LiveLine:
+        self.thread = threading.Thread(target=self._tick, daemon=True)
+        if self.live:
+            self._say("started", end="\n" if not sys.stderr.isatty() else "")
+            self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+
+    def _tick(self) -> None:
+        while not self.stop.wait(1 if sys.stderr.isatty() else 60):
+            self._say("running", end="" if sys.stderr.isatty() else "\n")
+
+    def _say(self, word: str, *, end: str) -> None:
+        start = "\r\033[K" if sys.stderr.isatty() else ""
+        elapsed = time.monotonic() - self.begin
+        print(f"{start}{self.notebook:22} {word:8} {elapsed:5.0f} s of about {self.expected:.0f} s", end=end,
+              file=sys.stderr, flush=True)
+
+    def done(self, word: str) -> None:
+        """The line's last state."""
+        if self.live:
+            self._say(word, end="\n")
+
+
+def last_seconds(run_dir: Path) -> float | None:
+    """How long the previous complete run took, from its record."""
+    from datetime import datetime
+
+    try:
+        run = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))["run"]
+        return (datetime.fromisoformat(run["end"]) - datetime.fromisoformat(run["start"])).total_seconds()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,338 @@
+"""Sentiment fine-tuning by Hugging Face's Trainer, full or with LoRA: the same recipe, seeds and data order for both."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from hw2_utils import runs, statistics, timing
+from hw2_utils.errors import Hw2Error, InputError
+from hw2_utils.hub import Model
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from peft import PeftConfig
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from hw2_utils.runs import Run
+
+EVAL_BATCH_SIZE = 64
+N_MEMORY_STEPS = 8
+
+
+def tokenizer(model: Model) -> PreTrainedTokenizerBase:
+    """The model's own tokenizer; refuses a folder without one."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(model.path, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the model has no tokenizer that loads: {str(error).splitlines()[0]}", where=model.id,
+                         todo="add the tokenizer's files to the model folder") from error
+
+
+def tokenise(frame: pd.DataFrame, tok: PreTrainedTokenizerBase, *, classes: Sequence[str], max_length: int) -> Dataset:
+    """Token ids without padding, labels as class indices, rows in order.
+
+    `max_length` is always explicit: a tokenizer without a length of its own would neither cut nor pad.
+    """
+    from datasets import Dataset
+
+    index = {name: i for i, name in enumerate(classes)}
+    encoded = tok(frame["text"].tolist(), truncation=True, max_length=max_length)
+    columns = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"],
+               "labels": [index[label] for label in frame["label"]]}
+    return Dataset.from_dict(columns)
+
+
+def n_truncated(frame: pd.DataFrame, tok: PreTrainedTokenizerBase, *, max_length: int) -> int:
+    """How many texts have more tokens than the model is given."""
+    lengths = tok(frame["text"].tolist(), truncation=False, verbose=False)["input_ids"]
+    return sum(len(ids) > max_length for ids in lengths)
+
+
+def classifier(model: Model, *, classes: Sequence[str], seed: int) -> nn.Module:
+    """The pretrained encoder with a new classification head, float32; the head's weights depend on the seed alone."""
+    import transformers
+
+    transformers.set_seed(seed)
+    transformers.logging.set_verbosity_error()
+    names = dict(enumerate(classes))
+    try:
+        return transformers.AutoModelForSequenceClassification.from_pretrained(
+            model.path, num_labels=len(classes), id2label=names, label2id={v: k for k, v in names.items()},
+            dtype="float32", trust_remote_code=False, **model.config)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise InputError(f"the model doesn't load as a text classifier: {str(error).splitlines()[0]}", where=model.id,
+                         todo="give a complete encoder folder in Hugging Face's layout") from error
+
+
+def count_parameters(network: nn.Module) -> dict[str, int]:
+    """`params_total` and `params_trainable`; with PEFT the head counts twice: frozen original and trained copy."""
+    return {"params_total": sum(p.numel() for p in network.parameters()),
+            "params_trainable": sum(p.numel() for p in network.parameters() if p.requires_grad)}
+
+
+def with_lora(network: nn.Module, peft_config: PeftConfig | None) -> nn.Module:
+    """The network itself, or wrapped by PEFT (adapters start at B = 0, so its output is unchanged)."""
+    from peft import get_peft_model
+
+    return network if peft_config is None else get_peft_model(network, peft_config)
+
+
+def trainer(network: nn.Module, train: Dataset, tok: PreTrainedTokenizerBase | None, *, epochs: float, batch_size: int,
+            learning_rate: float, seed: int, device: str, folder: str, max_steps: int = -1) -> Any:
+    """Hugging Face's Trainer, its defaults kept but for these; batches of equal lengths, so little of them is padding."""
+    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+    args = TrainingArguments(
+        output_dir=folder, num_train_epochs=epochs, max_steps=max_steps, per_device_train_batch_size=batch_size,
+        learning_rate=learning_rate, seed=seed, data_seed=seed, train_sampling_strategy="group_by_length",
+        eval_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True, label_names=["labels"],
+        logging_strategy="steps", logging_steps=1, logging_nan_inf_filter=False,
+        use_cpu=device == "cpu", dataloader_pin_memory=device == "cuda")
+    return Trainer(model=network, args=args, train_dataset=train, processing_class=tok,
+                   data_collator=DataCollatorWithPadding(tok) if tok else None)
+
+
+def train(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, *, epochs: float, batch_size: int,
+          learning_rate: float, seed: int, device: str, max_steps: int = -1) -> dict[str, Any]:
+    """Trains in place; returns `train_time_s` (evaluation and saving are outside), `samples_per_s` and the loss curve.
+
+    Raises Hw2Error when the loss is no number, or memory runs out.
+    """
+    import torch
+    import transformers
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = trainer(network, data, tok, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
+                      device=device, folder=folder, max_steps=max_steps)
+        run.remove_callback(transformers.PrinterCallback)
+        transformers.set_seed(seed)
+        try:
+            with timing.timed(device) as clock:
+                run.train()
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise Hw2Error("training ran out of memory", where=f"batch_size {batch_size}",
+                           todo="lower batch_size, or train with LoRA") from error
+        log = [(entry["step"], entry["loss"]) for entry in run.state.log_history if "loss" in entry]
+    bad = [step for step, loss in log if not math.isfinite(loss)]
+    if bad:
+        raise Hw2Error(f"the training loss is no number from step {bad[0]} on", where=f"learning_rate {learning_rate}",
+                       todo="lower learning_rate")
+    n_samples = min(len(data) * epochs, run.state.global_step * batch_size)
+    return {"train_time_s": clock.time_s, "samples_per_s": n_samples / clock.time_s,
+            "curve": pd.DataFrame(log, columns=["step", "loss"])}
+
+
+def log_probs(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, *, device: str) -> np.ndarray:
+    """Log-probabilities float32 [n, n_classes] in the data's own order; batches run from the shortest text to the longest."""
+    import torch
+
+    network.eval().to(device)
+    ids = data["input_ids"]
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    out: np.ndarray | None = None
+    with torch.inference_mode():
+        for start in range(0, len(order), EVAL_BATCH_SIZE):
+            rows = order[start:start + EVAL_BATCH_SIZE]
+            batch = tok.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt").to(device)
+            found = torch.log_softmax(network(**batch).logits.float(), dim=-1).cpu().numpy()
+            out = np.empty((len(ids), found.shape[1]), np.float32) if out is None else out
+            out[rows] = found
+    if out is None or not np.isfinite(out).all():
+        raise Hw2Error("the model's outputs are no numbers", where="prediction", todo="lower learning_rate")
+    return out
+
+
+def predictions(frame: pd.DataFrame, scores: np.ndarray, *, method: str, seed: int | None, split: str,
+                classes: Sequence[str]) -> pd.DataFrame:
+    """Rows of the predictions file from log-probabilities [n, n_classes], in the data's order."""
+    kept = [c for c in ("image_id", "topic") if c in frame.columns]
+    return pd.DataFrame({
+        "id": frame["id"].to_numpy(), "split": split, "method": method, "seed": pd.array([seed] * len(frame), "Int64"),
+        "label": frame["label"].to_numpy(), "prediction": np.asarray(classes, object)[scores.argmax(axis=1)],
+        "log_probs": list(scores.astype(np.float32)), **{c: frame[c].to_numpy() for c in kept}})
+
+
+def fine_tune(model: Model, splits: Mapping[str, pd.DataFrame], *, classes: Sequence[str], peft_config: PeftConfig | None,
+              method: str, seed: int, epochs: float, batch_size: int, learning_rate: float, max_length: int,
+              device: str) -> dict[str, Any]:
+    """One training of one method and seed: counts, times, learning curve, predictions on val and test, sizes on disk."""
+    tok = tokenizer(model)
+    network = with_lora(classifier(model, classes=classes, seed=seed), peft_config)
+    counts = count_parameters(network)
+    data = {s: tokenise(f, tok, classes=classes, max_length=max_length) for s, f in splits.items()}
+    trained = train(network, data["train"], tok, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
+                    seed=seed, device=device)
+    begin = time.perf_counter()
+    scores = {s: log_probs(network, data[s], tok, device=device) for s in ("val", "test")}
+    eval_time_s = time.perf_counter() - begin
+    frames = [predictions(splits[s], scores[s], method=method, seed=seed, split=s, classes=classes) for s in scores]
+    return {**counts, **trained, **save_cost(network), "eval_time_s": eval_time_s, "predictions": pd.concat(frames)}
+
+
+def save_cost(network: nn.Module) -> dict[str, float]:
+    """Size and seconds of one save: with PEFT the adapter and the head alone, else all weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.perf_counter()
+        network.save_pretrained(folder)
+        seconds = time.perf_counter() - begin
+        size = sum(p.stat().st_size for p in Path(folder).rglob("*.safetensors"))
+    return {"save_time_s": seconds, "checkpoint_mib": size / timing.MIB}
+
+
+def training_memory(model: Model, frame: pd.DataFrame, *, classes: Sequence[str], peft_config: PeftConfig | None,
+                    batch_size: int, learning_rate: float, max_length: int, device: str,
+                    n_steps: int = N_MEMORY_STEPS) -> dict[str, float]:
+    """Memory of a training, in MiB above the libraries: weights, gradients, optimizer and activations.
+
+    Runs the longest texts first, so that few steps reach the peak of an epoch. Call it through `timing.in_child`.
+    """
+    tok = tokenizer(model)
+    data = tokenise(frame, tok, classes=classes, max_length=max_length)
+    lengths = [len(ids) for ids in data["input_ids"]]
+    data = data.select(np.argsort(lengths)[::-1][: n_steps * batch_size])
+    _import_libraries(model)
+    with timing.measure(device) as memory:
+        network = with_lora(classifier(model, classes=classes, seed=0), peft_config)
+        train(network, data, tok, epochs=1, batch_size=batch_size, learning_rate=learning_rate, seed=0, device=device)
+    rows = {"peak_memory_mib": memory.peak_memory_mib, "allocated_memory_mib": memory.allocated_memory_mib,
+            "reserved_memory_mib": memory.reserved_memory_mib}
+    return {name: value for name, value in rows.items() if value is not None}
+
+
+def _import_libraries(model: Model) -> None:
+    """Loads the code of the model and the Trainer without any weights, so that it isn't counted as their memory."""
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(model.path, trust_remote_code=False, **model.config)
+    with torch.device("meta"):
+        transformers.AutoModelForSequenceClassification.from_config(config)
+    with tempfile.TemporaryDirectory() as folder:  # the smallest network that the Trainer takes
+        trainer(torch.nn.Linear(1, 1), [], None, epochs=1, batch_size=1, learning_rate=0.1, seed=0, device="cpu",
+                folder=folder)
+
+
+def majority(splits: Mapping[str, pd.DataFrame], *, classes: Sequence[str]) -> pd.DataFrame:
+    """The blind baseline: the training split's class frequencies for every example, chosen without looking at test.
+
+    Its prediction is the most frequent training class; its loss is the cross-entropy of those frequencies.
+    """
+    counts = splits["train"]["label"].value_counts().reindex(classes, fill_value=0).to_numpy(float)
+    with np.errstate(divide="ignore"):
+        prior = np.log(counts / counts.sum())
+    return pd.concat([predictions(splits[s], np.tile(prior, (len(splits[s]), 1)), method="majority", seed=None, split=s,
+                                  classes=classes) for s in ("val", "test")])
+
+
+# ---------------------------------------------------------------------------------------------- one comparison
+def trainings(run: Run, model: Model, splits: Mapping[str, pd.DataFrame], methods: Mapping[str, tuple[PeftConfig | None, float]],
+              *, classes: Sequence[str]) -> pd.DataFrame:
+    """Trains each (method, seed) as one part; predictions and costs go on record. Returns the learning curves.
+
+    `methods` maps a name to its PEFT configuration (None = full fine-tuning) and learning rate.
+    """
+    settings, curves = run.settings, []
+    recipe = {"epochs": settings.epochs, "batch_size": settings.batch_size, "max_length": settings.max_length}
+    cut = n_truncated(splits["train"], tokenizer(model), max_length=settings.max_length)
+    if cut:
+        run.note(f"{cut} training tweets are longer than {settings.max_length} tokens and were cut")
+    for method, (peft_config, learning_rate) in methods.items():
+        for seed in settings.seeds:
+            key = {"method": method, "seed": seed, "peft": peft_config, "learning_rate": learning_rate, **recipe,
+                   "n_train": len(splits["train"])}
+            result = run.part(key, lambda m=method, p=peft_config, r=learning_rate, s=seed: fine_tune(
+                model, splits, classes=classes, peft_config=p, method=m, seed=s, learning_rate=r, device=settings.device,
+                **recipe), modules=["finetune", "timing"])
+            curves.append(result["curve"].assign(method=method, seed=seed))
+            run.add_predictions(result["predictions"], file=f"{method}-seed{seed}", classes=classes)
+            run.add_metrics({"method": method, "split": "train", "seed": seed, "name": name, "value": result[name]}
+                            for name in ("train_time_s", "samples_per_s", "eval_time_s", "save_time_s"))
+        run.add_metrics({"method": method, "split": "train", "name": name, "value": result[name]}
+                        for name in ("params_total", "params_trainable", "checkpoint_mib"))
+    run.add_predictions(majority(splits, classes=classes), file="majority", classes=classes)
+    return pd.concat(curves, ignore_index=True)
+
+
+def memories(run: Run, model: Model, frame: pd.DataFrame, methods: Mapping[str, tuple[PeftConfig | None, float]], *,
+             classes: Sequence[str]) -> None:
+    """Measures each method's training memory in a process of its own; methods that differ in the rate alone share one."""
+    settings, known = run.settings, {}
+    for method, (peft_config, learning_rate) in methods.items():
+        kind = runs.digest(peft_config)
+        if kind not in known:
+            key = {"method": f"memory of {method}", "peft": peft_config, "batch_size": settings.batch_size,
+                   "max_length": settings.max_length, "n_train": len(frame)}
+            known[kind] = run.part(key, lambda p=peft_config, r=learning_rate: timing.in_child(
+                training_memory, model, frame, classes=classes, peft_config=p, batch_size=settings.batch_size,
+                learning_rate=r, max_length=settings.max_length, device=settings.device), modules=["finetune", "timing"])
+        run.add_metrics({"method": method, "split": "train", "name": name, "value": value}
+                        for name, value in known[kind].items() if name != "part")
+
+
+SUMMARY = ("params_total", "params_trainable", "train_time_s", "samples_per_s", "peak_memory_mib", "allocated_memory_mib",
+           "reserved_memory_mib", "checkpoint_mib", "accuracy", "f1_weighted", "f1_macro", "recall_macro", "loss")
+
+
+def summary(run: Run) -> pd.DataFrame:
+    """The comparison's table: metrics as rows, methods as columns; test quality and training costs, means over seeds."""
+    frame = run.metrics_frame()
+    frame = frame[(frame["split"] != "val") & frame["name"].isin(SUMMARY)]
+    wide = frame.groupby(["name", "method"], sort=False)["value"].mean()
+    seedless = frame[frame["seed"].isna()].set_index(["name", "method"])["value"]
+    wide.update(seedless)
+    return wide.unstack("method").reindex(index=[n for n in SUMMARY if n in set(frame["name"])],
+                                          columns=list(dict.fromkeys(frame["method"])))
+
+
+def rows(run: Run, name: str) -> pd.DataFrame:
+    """One metric's tidy rows on the test split, over seeds, one a method."""
+    frame = run.metrics_frame()
+    return frame[(frame["split"] == "test") & (frame["name"] == name) & frame["seed"].isna() & (frame["group"] == "all")]
+
+
+def reading(run: Run, tests: Mapping[str, statistics.Paired], adjusted: Sequence[float], *, floor: float) -> str:
+    """What the table says, in sentences made from it (Markdown)."""
+    table = summary(run)
+    lines = []
+    for (name, paired), p in zip(tests.items(), adjusted, strict=True):
+        a, b = name.split(" - ")
+        lines.append(statistics.sentence(dataclasses.replace(paired, p_value=p), f"`{a}`", f"`{b}`"))
+    for name, unit in (("params_trainable", "parameters"), ("train_time_s", "s"), ("peak_memory_mib", "MiB")):
+        full, lora = table.loc[name, "full"], table.loc[name, "lora"]
+        lines.append(f"`lora` has {lora / full:.1%} of `full`'s {name} ({lora:,.0f} against {full:,.0f} {unit}).")
+    met = {m: "met" if table.loc["accuracy", m] > floor else "not met" for m in ("full", "lora")}
+    lines.append(f"The assignment's floor of {floor} in accuracy is {met['full']} by `full` and {met['lora']} by `lora` "
+                 f"(profile {run.parameters['profile']}).")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def relative(metrics_by_size: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """LoRA's cost divided by full fine-tuning's, for each cost (rows) and each notebook (columns)."""
+    out = {}
+    for name, frame in metrics_by_size.items():
+        wide = frame[frame["split"] == "train"].groupby(["name", "method"])["value"].mean().unstack("method")
+        out[name] = (wide["lora"] / wide["full"]).reindex([n for n in SUMMARY if n in wide.index])
+    return pd.DataFrame(out)
+
+
+def size_reading(relative_costs: pd.DataFrame) -> str:
+    """Whether LoRA saves more in the larger or in the smaller model, cost by cost (Markdown)."""
+    lines = []
+    for name in ("params_trainable", "peak_memory_mib", "train_time_s"):
+        large, small = relative_costs.loc[name, "01"], relative_costs.loc[name, "02"]
+        which = "larger" if large < small else "smaller"
+        lines.append(f"- {name}: LoRA needs {large:.1%} of full fine-tuning in the larger model and {small:.1%} in the smaller: "
+                     f"the relative saving is greater in the {which} one.")
+    return "\n".join(lines)

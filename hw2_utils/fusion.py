@@ -1,0 +1,141 @@
+"""Training of the assignment's small classifier on frozen embeddings, all seeds at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.func import functional_call, stack_module_state
+
+from hw2_utils.errors import Hw2Error
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs and labels of one split: image float32 [n, d_image], question float32 [n, d_question], label int64 [n]."""
+
+    image: torch.Tensor
+    question: torch.Tensor
+    label: torch.Tensor
+
+
+def splits(frames: Mapping[str, pd.DataFrame], images: Mapping[str, np.ndarray], questions: Mapping[str, np.ndarray], *,
+           classes: Sequence[str], image_scale: float, shuffle_images: int | None = None) -> dict[str, Split]:
+    """Tensors of each split from one vector an image and one a question.
+
+    Vectors are L2-normalised; an image vector then gets the length `image_scale`, so that its many dimensions don't
+    drown the question's. `shuffle_images` gives every question a random other picture (seeded): what then remains
+    isn't seen in the picture. A label outside `classes` becomes -1 and never counts as right.
+    """
+    index = {name: i for i, name in enumerate(classes)}
+    out = {}
+    for name, frame in frames.items():
+        image = _unit(np.stack([images[i] for i in frame["image_id"]])) * image_scale
+        question = _unit(np.stack([questions[q] for q in frame["question"]]))
+        if shuffle_images is not None:
+            image = image[np.random.default_rng(shuffle_images).permutation(len(image))]
+        label = [index.get(a, -1) for a in frame["answer"]]
+        out[name] = Split(torch.from_numpy(image), torch.from_numpy(question), torch.tensor(label))
+    return out
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.maximum(norm, 1e-12)).astype(np.float32)
+
+
+def train(build: Callable[[], nn.Module], data: Mapping[str, Split], *, seeds: Sequence[int], epochs: int, batch_size: int,
+          learning_rate: float, weight_decay: float, device: str, patience: int = 10) -> dict[str, Any]:
+    """Trains one network a seed, stacked along a first dimension S; the best epoch by validation loss is kept for each.
+
+    `build()` makes a fresh network whose forward takes (image, question). Returns `log_probs`: for val and test
+    float32 [S, n, n_classes]; `curve`: a frame (epoch, seed, train_loss, val_loss, val_accuracy); `params_total`.
+    Each seed's result is that of training it alone, up to float rounding.
+    """
+    networks = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        networks.append(build().to(device))
+    params, buffers = stack_module_state(networks)
+    params = {k: p.detach().requires_grad_() for k, p in params.items()}
+    data = {k: Split(*(t.to(device) for t in (s.image, s.question, s.label))) for k, s in data.items()}
+    shell = build().to("meta")
+
+    def forward(weights: dict[str, torch.Tensor], image: torch.Tensor, question: torch.Tensor) -> torch.Tensor:
+        return functional_call(shell, (weights, buffers_one), (image, question))
+
+    buffers_one = {k: b[0] for k, b in buffers.items()}
+    each = torch.vmap(forward, in_dims=(0, 0, 0))     # own batch for each seed: [S, b, d] -> [S, b, C]
+    same = torch.vmap(forward, in_dims=(0, None, None))  # one split for all seeds: [n, d] -> [S, n, C]
+    optimiser = torch.optim.AdamW(params.values(), lr=learning_rate, weight_decay=weight_decay)
+    generators = [torch.Generator().manual_seed(s) for s in seeds]
+    best = {k: p.detach().clone() for k, p in params.items()}
+    best_loss, best_epoch, curve = torch.full((len(seeds),), math.inf), torch.zeros(len(seeds), dtype=torch.long), []
+    for epoch in range(1, epochs + 1):
+        train_loss = _epoch(each, params, data["train"], optimiser, generators, batch_size)
+        val_loss, val_accuracy = _evaluate(same, params, data["val"])
+        if not torch.isfinite(val_loss).all():
+            raise Hw2Error("the fusion network's loss is no number", where=f"epoch {epoch}", todo="lower learning_rate")
+        better = val_loss < best_loss
+        best_loss, best_epoch = torch.where(better, val_loss, best_loss), torch.where(better, epoch, best_epoch)
+        for k, p in params.items():
+            best[k][better.to(p.device)] = p.detach()[better.to(p.device)]
+        curve += [(epoch, s, *row) for s, *row in zip(seeds, train_loss.tolist(), val_loss.tolist(), val_accuracy.tolist(),
+                                                      strict=True)]
+        if (epoch - best_epoch >= patience).all():
+            break
+    with torch.inference_mode():
+        scores = {k: torch.log_softmax(same(best, data[k].image, data[k].question), -1).cpu().numpy() for k in ("val", "test")}
+    return {"log_probs": scores, "params_total": sum(p[0].numel() for p in params.values()),
+            "curve": pd.DataFrame(curve, columns=["epoch", "seed", "train_loss", "val_loss", "val_accuracy"])}
+
+
+def _epoch(each: Callable[..., torch.Tensor], params: dict[str, torch.Tensor], split: Split, optimiser: torch.optim.Optimizer,
+           generators: Sequence[torch.Generator], batch_size: int) -> torch.Tensor:
+    """One pass, each seed in its own order; mean training loss [S]. Examples whose answer isn't in the classes are left out."""
+    usable = torch.nonzero(split.label >= 0).squeeze(1)
+    order = torch.stack([usable[torch.randperm(len(usable), generator=g).to(usable.device)] for g in generators])
+    total = torch.zeros(len(generators))
+    for rows in order.split(batch_size, dim=1):
+        logits = each(params, split.image[rows], split.question[rows])  # (S, b, C)
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), split.label[rows].flatten(), reduction="none")
+        loss = loss.view(len(generators), -1).mean(dim=1)  # (S,)
+        optimiser.zero_grad()
+        loss.sum().backward()  # seeds share no parameter, so each gets its own gradient
+        optimiser.step()
+        total += loss.detach().cpu() * rows.shape[1]
+    return total / len(usable)
+
+
+def _evaluate(same: Callable[..., torch.Tensor], params: dict[str, torch.Tensor], split: Split) -> tuple[torch.Tensor, torch.Tensor]:
+    with torch.inference_mode():
+        logp = torch.log_softmax(same(params, split.image, split.question), -1)  # (S, n, C)
+        known = split.label >= 0
+        loss = -logp[:, known].gather(2, split.label[known].expand(len(logp), -1)[..., None]).mean(dim=(1, 2))
+        accuracy = (logp.argmax(-1) == split.label).float().mean(dim=1)
+    return loss.cpu(), accuracy.cpu()
+
+
+def tfidf_log_probs(frames: Mapping[str, pd.DataFrame], *, classes: Sequence[str]) -> dict[str, np.ndarray]:
+    """Question-only reference without any neural network: TF-IDF of words and word pairs, logistic regression.
+
+    Returns log-probabilities float32 [n, n_classes] for val and test.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10.0, max_iter=2000))
+    model.fit(frames["train"]["question"], frames["train"]["answer"])
+    columns = [list(classes).index(c) for c in model.classes_]
+    out = {}
+    for name in ("val", "test"):
+        out[name] = np.full((len(frames[name]), len(classes)), -np.inf, np.float32)
+        out[name][:, columns] = model.predict_log_proba(frames[name]["question"])
+    return out

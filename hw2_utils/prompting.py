@@ -1,0 +1,409 @@
+"""Prompts, answer likelihoods and greedy text of a causal language model, and what can be read from both.
+
+Importing this file loads neither torch nor transformers; `load`, `score` and `generate` do.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from unittest.mock import patch
+
+import numpy as np
+from scipy.special import log_softmax, logsumexp
+
+from hw2_utils import hub
+from hw2_utils.errors import Hw2Error, InputError
+
+if TYPE_CHECKING:
+    from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
+
+Progress = Callable[[int, int], None]  # called as progress(done, total), counted in distinct model inputs
+Tokens = tuple[int, ...]
+Verdict = Literal["true", "false", "unparsed"]
+Words = tuple[str, str]
+TRUE_FALSE: tuple[Verdict, Verdict] = ("true", "false")
+
+PLACE = "[text]"
+_LINE_BREAKS = set("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
+_DTYPES = ("float32", "bfloat16", "float16")
+_TOKENIZERS = {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"}
+_CAUSAL = re.compile(r"(?:CausalLM|LMHeadModel)$")
+_OTHER_MODEL = "name a causal language model: a folder with config, safetensors, tokenizer, or a .gguf file"
+
+
+# ---------------------------------------------------------------------------------------------- prompts
+def fill(template: str, statement: str) -> str:
+    """The template with its one `[text]` replaced by the statement, made `one_line`.
+
+    Nothing else in the statement is interpreted: braces, quotes and a further `[text]` stay as they are.
+    Raises InputError if the template doesn't hold `[text]` exactly once.
+    """
+    if template.count(PLACE) != 1:
+        raise InputError(f"the template holds {PLACE} {template.count(PLACE)} times", where=repr(template),
+                         todo=f"write {PLACE} once, where the statement belongs")
+    return template.replace(PLACE, one_line(statement))
+
+
+def one_line(statement: str) -> str:
+    """The statement with each run of white space that holds a line break (Unicode's too) as one space.
+
+    In these prompts a line break ends a shot, so a statement must not bring its own.
+    """
+    return re.sub(r"\s+", lambda run: " " if _LINE_BREAKS & set(run[0]) else run[0], statement)
+
+
+# ------------------------------------------------------------------------------------------------ model
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model and its tokenizer.
+
+    `max_tokens` is its context window; each of the tokens `end_ids` ends a text; `start_id` stands for
+    "nothing before".
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    path: Path
+    max_tokens: int
+    start_id: int
+    end_ids: frozenset[int]
+
+    def encode(self, texts: Sequence[str]) -> list[Tokens]:
+        """Token ids of each text, without chat template; control tokens spelt out in it stay plain text."""
+        return list(map(tuple, self.tokenizer(list(texts), verbose=False)["input_ids"])) if texts else []
+
+
+def load(path: Path | str, *, dtype: str = "float32", device: str = "cpu") -> LanguageModel:
+    """A causal language model from a local folder (safetensors) or a `.gguf` file, in evaluation mode.
+
+    `dtype`: float32, bfloat16 or float16, whatever the checkpoint's own; GGUF weights are dequantised. Never
+    touches the network, never runs the folder's code. Raises InputError for a folder that is incomplete,
+    pickled, without tokenizer or asks for its own code, for a broken file, and for a dtype or device that
+    isn't there.
+    """
+    from hw2_utils.runs import resolve_device
+
+    path, device = Path(path), resolve_device(device)
+    if dtype not in _DTYPES:
+        raise InputError(f"no dtype {dtype!r}", where="parameter dtype", todo=f"use one of {_DTYPES}")
+    if problem := _problem_with_files(path):
+        raise _refusal(path, problem)
+    try:
+        model, tokenizer, missing = (_read_gguf if path.suffix == ".gguf" else _read)(path, dtype)
+    except Exception as error:  # every reader has its own family of errors
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise _refusal(path, f"the model can't be read ({type(error).__name__}: {reason})") from error
+    if missing:
+        raise _refusal(path, f"{len(missing)} weights are missing, such as {min(missing)}")
+    if tokenizer.eos_token is None or len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise _refusal(path, "the tokenizer has no end-of-text token or more tokens than the model")
+    return _prepare(model.eval().to(device), tokenizer, path)
+
+
+def _refusal(path: Path, what: str) -> InputError:
+    return InputError(what, where=path, todo=_OTHER_MODEL)
+
+
+def _problem_with_files(path: Path) -> str:
+    """What speaks against a folder or file before any library reads it, "" for nothing."""
+    if path.suffix == ".gguf":
+        return "" if path.is_file() and path.open("rb").read(4) == b"GGUF" else "there is no GGUF file here"
+    hub.check_folder(path)
+    names = {file.name for file in path.iterdir()}
+    kinds = json.loads((path / "config.json").read_text("utf-8")).get("architectures") or []
+    if not any(name.endswith(".safetensors") for name in names):
+        return "its weights are pickled: convert them to safetensors"
+    if not names & _TOKENIZERS:
+        return f"there is no tokenizer (one of {', '.join(sorted(_TOKENIZERS))})"
+    return "" if all(map(_CAUSAL.search, kinds)) else f"{', '.join(kinds)} is not a causal language model"
+
+
+def _read(path: Path, dtype: str, quantization: Any = None, **extra: str) -> tuple[Any, Any, set[str]]:
+    """Model, tokenizer and the names of weights that the checkpoint doesn't hold."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options = {"trust_remote_code": False, "local_files_only": True, **extra}
+    model, report = AutoModelForCausalLM.from_pretrained(
+        path, dtype=getattr(torch, dtype), attn_implementation="sdpa", use_safetensors=True,
+        quantization_config=quantization, output_loading_info=True, **options)
+    return model, AutoTokenizer.from_pretrained(path, **options), set(report["missing_keys"])
+
+
+def _read_gguf(path: Path, dtype: str) -> tuple[Any, Any, set[str]]:
+    """As `_read`, but the header is parsed and the names are listed once: transformers repeats both."""
+    import gguf
+    from transformers import GgufConfig
+
+    once = {name: functools.cache(getattr(gguf, name)) for name in ("GGUFReader", "get_tensor_name_map")}
+    with patch.multiple(gguf, **once):
+        return _read(path.parent, dtype, GgufConfig(dequantize=True), gguf_file=path.name)
+
+
+def _prepare(model: Any, tokenizer: Any, path: Path) -> LanguageModel:
+    """Fills in the tokens that a base model's config leaves out (phi-1_5's has neither bos nor eos)."""
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    tokenizer.split_special_tokens = True  # "<|im_end|>" in a statement is text, not a control token
+    config = model.generation_config
+    if config.eos_token_id is None:
+        config.eos_token_id = tokenizer.eos_token_id
+    config.pad_token_id = tokenizer.pad_token_id
+    ends = np.ravel(config.eos_token_id).tolist()
+    start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    return LanguageModel(model, tokenizer, path, model.config.max_position_embeddings, start, frozenset(ends))
+
+
+# ---------------------------------------------------------------------------------------------- batches
+def overlong(lm: LanguageModel, prompts: Sequence[str], *, room: int = 0) -> list[int]:
+    """Indices of the prompts that lose their start, because they don't fit the context window.
+
+    `room`: tokens to be kept free, that is max_new_tokens for `generate`; for `score` the longest answer's
+    tokens less one.
+    """
+    return [i for i, ids in enumerate(lm.encode(prompts)) if len(ids) > lm.max_tokens - room]
+
+
+def _batches(lm: LanguageModel, rows: Sequence[Tokens], *, needed: Sequence[int], batch_size: int = 1,
+             room: int = 0, share_prefix: bool = True,
+             progress: Progress | None = None) -> Iterator[tuple[list[int], dict[str, Any]]]:
+    """(row indices, model inputs) of each batch: rows of like length together, longest first.
+
+    `needed`: how many of a row's last tokens must stay outside the prefix that all rows share. Rows that
+    don't leave `room` in the context window lose their start, with a warning, and share nothing.
+    """
+    import torch
+
+    limit, done = lm.max_tokens - room, 0
+    if limit < 1:
+        raise InputError(f"{room} new tokens fill the context window", where=lm.path, todo="ask for fewer")
+    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+    if n_long := sum(len(row) > limit for row in rows):
+        warnings.warn(f"{n_long} of {len(rows)} inputs exceed {limit} tokens: start cut off", stacklevel=3)
+    for group, share in ((order[:n_long], False), (order[n_long:], share_prefix and n_long + 1 < len(rows))):
+        most = min((len(rows[i]) - needed[i] for i in group), default=0)
+        prefix = os.path.commonprefix([rows[i] for i in group])[:most] if share else ()
+        ids = torch.tensor([prefix], device=lm.model.device)
+        cache = lm.model(input_ids=ids, use_cache=True, logits_to_keep=1).cache if prefix else None
+        for start in range(0, len(group), batch_size):
+            batch = group[start:start + batch_size]
+            yield batch, _inputs(lm, [rows[i][len(prefix):][-limit:] for i in batch], cache)
+            done += len(batch)
+            if progress:
+                progress(done, len(rows))
+
+
+def _inputs(lm: LanguageModel, suffixes: Sequence[Tokens], prefix_cache: Cache | None) -> dict[str, Any]:
+    """Model inputs for left-padded suffixes [batch, longest], each after a copy of the prefix's cache."""
+    import torch
+    from transformers import DynamicCache
+
+    pad = functools.partial(torch.nn.utils.rnn.pad_sequence, batch_first=True, padding_side="left")
+    ids = pad([torch.tensor(suffix) for suffix in suffixes], padding_value=lm.tokenizer.pad_token_id)
+    mask = pad([torch.ones(len(suffix), dtype=torch.long) for suffix in suffixes])
+    cache = copy.deepcopy(prefix_cache) or DynamicCache(config=lm.model.config)
+    n_prefix = cache.get_seq_length()
+    cache.batch_repeat_interleave(len(suffixes))
+    positions = n_prefix + (mask.cumsum(1) - 1).clamp(min=0)
+    tensors = {"input_ids": ids, "position_ids": positions,
+               "attention_mask": torch.nn.functional.pad(mask, (n_prefix, 0), value=1)}
+    return {name: tensor.to(lm.model.device) for name, tensor in tensors.items()} | {"cache": cache}
+
+
+# ------------------------------------------------------------------------------------------ preferences
+def score(lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str] = (" True", " False"), *,
+          batch_size: int = 16, share_prefix: bool = True, progress: Progress | None = None) -> np.ndarray:
+    """Log-likelihood of each answer after each prompt: float64 [len(prompts), len(answers)], in nats.
+
+    The sum of log P(token | all before it) over an answer's tokens. Prompt and answer are encoded jointly,
+    and blanks at a prompt's end count to the answer, as in lm-evaluation-harness (`_encode_pair`); an empty
+    prompt is the start token. Overlong prompts lose their start, with a warning that counts them. What all
+    prompts begin with is computed once (`share_prefix`), and so are equal inputs.
+    Raises InputError for an answer without tokens or longer than the window, Hw2Error for NaN or infinity.
+    """
+    import torch
+
+    scores, wanted = np.zeros((len(prompts), len(answers))), _wanted(lm, prompts, answers)
+    reads = list(wanted.values())
+    needed = [max(len(answer) for *_, answer in read) for read in reads]
+    with torch.inference_mode():
+        for batch, inputs in _batches(lm, list(wanted), needed=needed, batch_size=batch_size,
+                                      share_prefix=share_prefix, progress=progress):
+            logits = lm.model(**inputs, logits_to_keep=max(needed[i] for i in batch)).logits
+            for i, log_probs in zip(batch, logits.float().log_softmax(-1).cpu().numpy(), strict=True):
+                for prompt, column, answer in reads[i]:
+                    scores[prompt, column] = log_probs[range(-len(answer), 0), answer].sum(dtype=float)
+    if not np.isfinite(scores).all():
+        raise Hw2Error("the model gives scores that aren't numbers", where=lm.path, todo="use dtype float32")
+    return scores
+
+
+def _wanted(lm: LanguageModel, prompts: Sequence[str],
+            answers: Sequence[str]) -> dict[Tokens, list[tuple[int, int, Tokens]]]:
+    """Model input -> what is read from it, (prompt, answer, answer tokens); one-token answers share one."""
+    contexts = lm.encode([prompt.rstrip() for prompt in prompts])
+    wanted: dict[Tokens, list[tuple[int, int, Tokens]]] = {}
+    for k, whole in enumerate(lm.encode([prompt + answer for prompt in prompts for answer in answers])):
+        prompt, column = divmod(k, len(answers))
+        answer = whole[len(contexts[prompt]):]
+        if not 0 < len(answer) <= lm.max_tokens:
+            raise InputError(f"answer {answers[column]!r} adds {len(answer)} tokens to prompt {prompt + 1}",
+                             todo="use an answer that adds at least one token and fits the context window")
+        context = contexts[prompt] or (lm.start_id,)
+        wanted.setdefault(context + answer[:-1], []).append((prompt, column, answer))
+    return wanted
+
+
+def token_log_probs(lm: LanguageModel, text: str) -> list[tuple[str, float]]:
+    """Each token of a text and log P(token | all before it), in nats; the first is given the start token.
+
+    A part of a character shows as U+FFFD. Overlong text loses its start, with a warning.
+    """
+    import torch
+
+    with torch.inference_mode():
+        _, inputs = next(_batches(lm, [(lm.start_id, *lm.encode([text])[0])], needed=[1]))
+        log_probs = lm.model(**inputs).logits[0].float().log_softmax(-1)
+    pairs = zip(inputs["input_ids"][0, 1:].tolist(), log_probs, strict=False)
+    return [(lm.tokenizer.decode([token]), float(row[token])) for token, row in pairs]
+
+
+# ------------------------------------------------------------------------------------------------- text
+def generate(lm: LanguageModel, prompts: Sequence[str], *, max_new_tokens: int = 32, batch_size: int = 32,
+             stop: Sequence[str] = ("\n",), progress: Progress | None = None) -> list[str]:
+    """The greedy continuation of each prompt, without the prompt, cut before the first stop string."""
+    tokens = generate_tokens(lm, prompts, max_new_tokens=max_new_tokens, stop=stop, batch_size=batch_size,
+                             progress=progress)
+    texts = lm.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    return [text[:min((text.find(s) for s in stop if s in text), default=None)] for text in texts]
+
+
+def generate_tokens(lm: LanguageModel, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int = 32,
+                    stop: Sequence[str] = (), share_prefix: bool = True,
+                    progress: Progress | None = None) -> list[list[int]]:
+    """Greedy new tokens of each prompt, up to and with an end token or one that completes a stop string.
+
+    In float32 the tokens of transformers' text-generation pipeline with do_sample=False, one prompt a time.
+    Overlong prompts lose their start, with a warning that counts them. Equal prompts are computed once.
+    """
+    import torch
+
+    contexts = [ids or (lm.start_id,) for ids in lm.encode(prompts)]
+    rows, texts = list(dict.fromkeys(contexts)), {}
+    with torch.inference_mode():
+        for batch, inputs in _batches(lm, rows, needed=[1] * len(rows), room=max_new_tokens,
+                                      batch_size=batch_size, share_prefix=share_prefix, progress=progress):
+            texts |= zip((rows[i] for i in batch), _greedy(lm, inputs, max_new_tokens, stop), strict=True)
+    return [texts[context] for context in contexts]
+
+
+def _greedy(lm: LanguageModel, inputs: dict[str, Any], n_tokens: int, stop: Sequence[str]) -> list[list[int]]:
+    """New tokens of each row of a batch; a row that is finished leaves it."""
+    import torch
+
+    texts: list[list[int]] = [[] for _ in inputs["input_ids"]]
+    live = list(range(len(texts)))
+    for _ in range(n_tokens):
+        tokens = lm.model(**inputs, use_cache=True, logits_to_keep=1).logits[:, -1].argmax(-1)
+        for row, token in zip(live, tokens.tolist(), strict=True):
+            texts[row].append(token)
+        decoded = lm.tokenizer.batch_decode([texts[row] for row in live])
+        going = [k for k, row in enumerate(live)
+                 if texts[row][-1] not in lm.end_ids and not any(s in decoded[k] for s in stop)]
+        if not going:
+            break
+        if len(going) < len(live):
+            inputs["cache"].batch_select_indices(torch.tensor(going, device=tokens.device))
+        live = [live[k] for k in going]
+        mask, last = inputs["attention_mask"][going], inputs["position_ids"][going, -1:]
+        inputs |= {"input_ids": tokens[going, None], "position_ids": last + 1,
+                   "attention_mask": torch.nn.functional.pad(mask, (0, 1), value=1)}
+    return texts
+
+
+# --------------------------------------------------------------------------------------------- verdicts
+_SYNONYMS = {TRUE_FALSE: (("correct", "accurate"), ("untrue", "incorrect", "inaccurate", "wrong"))}
+_NOT = r"(?:\b(?:not(?!\s+(?:only|just)\b)|never|cannot|neither|hardly)|n['’]t)\s+(?:[\w'’]+\s+){0,3}?"
+_DESCRIBES = r"(?!\s+(?:answer|response|option|choice|way|version)\b)"
+
+
+def parse_verdict(text: str, *, strict: bool, words: Words = TRUE_FALSE) -> Verdict:
+    """What a text says: "true" for words[0], "false" for words[1], else "unparsed"; any letter case.
+
+    Strict: the first word is one of the two (quotes, asterisks, punctuation around it don't matter).
+    Lenient: the first verdict anywhere. For true/false also correct, accurate / untrue, incorrect,
+    inaccurate, wrong, unless they describe an answer ("the correct answer is"). At most three words after
+    not, never, cannot, neither, hardly or n't a verdict is turned round: "isn't entirely true" is false; "not
+    only" and "not just" turn nothing. Either way an echoed "true or false" is no verdict.
+    """
+    if not strict:
+        return next(_verdicts(text, words), "unparsed")
+    first = re.match(r"[\W_]*([^\W_]+)(?![-'’]\w)", _without_echo(text, words))
+    word = first[1].casefold() if first else ""
+    return TRUE_FALSE[words.index(word)] if word in words else "unparsed"
+
+
+def contradicts(text: str, *, words: Words = TRUE_FALSE) -> bool:
+    """Whether a text holds both verdicts, read as the lenient `parse_verdict` does."""
+    return len(set(_verdicts(text, words))) == 2
+
+
+def quality(text: str, *, words: Words = TRUE_FALSE) -> dict[str, float | int | bool]:
+    """`n_words`, `repeated_3gram_share` and `contradicts` of a text.
+
+    The share is 1 - distinct / all 3-grams of lower-cased words (seq-rep-3 of Welleck et al. 2020, arXiv
+    1908.04319), 0 below three words.
+    """
+    tokens = re.findall(r"\w+(?:['’-]\w+)*", text.casefold())
+    grams = list(zip(tokens, tokens[1:], tokens[2:], strict=False))
+    share = 1 - len(set(grams)) / len(grams) if grams else 0.0
+    clash = contradicts(text, words=words)
+    return {"n_words": len(tokens), "repeated_3gram_share": share, "contradicts": clash}
+
+
+def _without_echo(text: str, words: Words) -> str:
+    either = "|".join(map(re.escape, words))
+    return re.sub(rf"\b(?:{either})\s*(?:/|\b(?:or|and|nor)\b)\s*(?:{either})\b", "either", text, flags=re.I)
+
+
+def _verdicts(text: str, words: Words) -> Iterator[Verdict]:
+    """Every verdict in reading order, negations applied."""
+    yes, no = _SYNONYMS.get(words, ((), ()))
+    sides = {words[0]: 0, words[1]: 1, **dict.fromkeys(yes, 0), **dict.fromkeys(no, 1)}
+    forms = "|".join([*map(re.escape, words), *(word + _DESCRIBES for word in (*yes, *no))])
+    for found in re.finditer(rf"({_NOT})?(?<![^\W_])({forms})(?![^\W_])", _without_echo(text, words), re.I):
+        yield TRUE_FALSE[sides[found[2].casefold()] ^ bool(found[1])]
+
+
+# ------------------------------------------------------------------------------------------ calibration
+def normalised(scores: np.ndarray) -> np.ndarray:
+    """Log-probabilities among the answers: log softmax of each row of [n_prompts, n_answers]."""
+    return log_softmax(np.asarray(scores, dtype=float), axis=1)
+
+
+def contextual_calibration(scores: np.ndarray, null_scores: np.ndarray) -> np.ndarray:
+    """Log-probabilities [n_prompts, n_answers] with the prompt's own leaning divided out.
+
+    q(y|x) = p(y|x) / p_null(y), normalised over y, where p = softmax(scores) and p_null is the mean of
+    softmax(null_scores) over content-free inputs such as "N/A", "" and "[MASK]" put into the same template
+    (Zhao et al. 2021, arXiv 2102.09690: W = diag(p_null)^-1, b = 0; the same argmax as theirs).
+    """
+    prior = logsumexp(normalised(null_scores), axis=0) - np.log(len(null_scores))
+    return normalised(normalised(scores) - prior)
+
+
+def batch_calibration(scores: np.ndarray) -> np.ndarray:
+    """As `contextual_calibration`, with the scored batch itself as null inputs: p_null(y) = mean of p(y|x).
+
+    Needs no labels (Zhou et al. 2023, arXiv 2309.17249); pulls the share of each answer towards an equal one.
+    """
+    return contextual_calibration(scores, scores)

@@ -1,0 +1,564 @@
+"""One run's record and its files: written beside its place, complete or not there, and read only if it still holds."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import os
+import platform
+import shutil
+import subprocess
+import textwrap
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from hw2_utils import hub, metrics, paths, profiles
+from hw2_utils.errors import Hw2Error, InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PACKAGES = ("torch", "transformers", "peft", "datasets", "sentence-transformers", "open_clip_torch", "torchvision",
+            "timm", "numpy", "pandas", "scikit-learn", "papermill")
+KEY_PACKAGES = ("torch", "transformers", "peft")
+METRIC_COLUMNS = ("method", "split", "group", "seed", "name", "value", "low", "high", "n")
+PREDICTION_COLUMNS = ("id", "split", "method", "seed", "label", "prediction", "log_probs")
+_open_runs: dict[Path, Run] = {}
+
+
+# ---------------------------------------------------------------------------------------------- sources and keys
+def source_of(thing: Any) -> str:
+    """Source text of a function, or of a class by its methods (a class of a notebook cell has no file to read)."""
+    if inspect.isclass(thing):
+        return thing.__name__ + "\n" + "\n".join(source_of(f) for f in vars(thing).values() if inspect.isfunction(f))
+    return textwrap.dedent(inspect.getsource(thing))
+
+
+def _plain(value: Any) -> Any:
+    """What `json` can't write, as something that it can and that changes when the value's meaning does."""
+    if inspect.isclass(value) or inspect.isfunction(value):
+        return source_of(value)
+    if hasattr(value, "to_dict"):
+        return _sorted_sets(value.to_dict())
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    return str(value)
+
+
+def _sorted_sets(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _sorted_sets(v) for k, v in value.items()}
+    return sorted(value) if isinstance(value, set | frozenset) else value
+
+
+def digest(key: Any) -> str:
+    """Hash of any nested key of plain values, classes, functions and configurations."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
+def module_sources(names: Iterable[str]) -> str:
+    """Hash over the code of package modules: comments, docstrings and layout don't count."""
+    trees = []
+    for name in sorted(set(names)):
+        tree = ast.parse((paths.PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+        trees.append([name, ast.dump(tree)])
+    return digest(trees)
+
+
+def versions(names: Iterable[str] = KEY_PACKAGES) -> dict[str, str]:
+    """Installed versions of the packages that numbers depend on."""
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def part(key: Mapping[str, Any], compute: Callable[[], dict[str, Any]], *, modules: Iterable[str]) -> dict[str, Any]:
+    """The result of one training or one scoring, computed once for each key and kept under `runs/parts/`.
+
+    `key` holds parameters, data and model hashes and all that the notebook hands in; `modules` names the package
+    modules that `compute` calls. `compute` returns a dict of plain values and data frames. `HW2_FRESH=1` recomputes.
+    """
+    name = digest({"key": key, "code": module_sources(modules), "versions": versions()})[:32]
+    folder = paths.RUNS / "parts" / name
+    label = " ".join(str(key.get(k)) for k in ("method", "seed") if key.get(k) is not None)
+    if folder.is_dir() and os.environ.get("HW2_FRESH") != "1":
+        print(f"reused   {label} (part {name[:8]})")
+        return _read_part(folder)
+    result = compute()
+    beside = folder.with_name(f"{name}.tmp-{uuid.uuid4().hex[:8]}")
+    beside.mkdir(parents=True)
+    frames = {k: v for k, v in result.items() if isinstance(v, pd.DataFrame)}
+    for frame_name, frame in frames.items():
+        frame.to_parquet(beside / f"{frame_name}.parquet", index=False)
+    rest = {k: v for k, v in result.items() if k not in frames}
+    (beside / "part.json").write_text(json.dumps(rest, indent=1), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        beside.rename(folder)
+    except OSError:  # another process has just written the same part
+        shutil.rmtree(beside)
+    print(f"computed {label} (part {name[:8]})")
+    return _read_part(folder)
+
+
+def _read_part(folder: Path) -> dict[str, Any]:
+    """Reads what was written, also right after computing, so that a reused part can't differ from a fresh one."""
+    result = json.loads((folder / "part.json").read_text(encoding="utf-8"))
+    return {**result, **{p.stem: pd.read_parquet(p) for p in sorted(folder.glob("*.parquet"))}, "part": folder.name}
+
+
+# ---------------------------------------------------------------------------------------------- parameters
+def notebook_path(notebook: str) -> Path:
+    """The committed notebook; refuses a name that isn't one, listing those there are."""
+    path = paths.NOTEBOOKS / f"{notebook.removesuffix('.ipynb')}.ipynb"
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in paths.NOTEBOOKS.glob("0*.ipynb")))
+        raise InputError(f"no notebook {notebook!r}", where=paths.NOTEBOOKS, todo=f"use one of {names}")
+    return path
+
+
+def declared_parameters(notebook: str) -> dict[str, Any]:
+    """Names and defaults of the notebook's tagged parameter cell, in order."""
+    cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
+    source = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
+    return {node.targets[0].id if isinstance(node, ast.Assign) else node.target.id: ast.literal_eval(node.value)
+            for node in ast.parse(source).body if isinstance(node, ast.Assign | ast.AnnAssign)}
+
+
+def check_parameters(notebook: str, given: Mapping[str, Any]) -> None:
+    """Refuses unknown names, wrong types and values out of range, naming the parameter and what it takes."""
+    declared = declared_parameters(notebook)
+    for name, value in given.items():
+        if name not in declared:
+            raise InputError(f"notebook {notebook} has no parameter {name!r}", where="parameters",
+                             todo="it takes " + ", ".join(declared))
+        default = declared[name]
+        fits = isinstance(value, int | float) if isinstance(default, float) else isinstance(value, type(default))
+        if not fits or (isinstance(value, bool) and not isinstance(default, bool)):
+            raise InputError(f"{value!r} is a {type(value).__name__}, wanted is a {type(default).__name__}",
+                             where=f"parameter {name}", todo=f"its default is {default!r}")
+        if isinstance(value, int | float) and not -1 <= value < 1e9:
+            raise InputError(f"{value!r} is out of range", where=f"parameter {name}", todo="give a number from 0 on")
+        if name == "seeds" and not all(isinstance(s, int) and not isinstance(s, bool) and 0 <= s < 2**32 for s in value):
+            raise InputError(f"{value!r} isn't a list of whole numbers from 0 on", where="parameter seeds", todo="[0, 1]")
+        if name == "seeds" and len(set(value)) < len(value):
+            raise InputError(f"{value!r} names a seed twice", where="parameter seeds", todo="name each seed once")
+    profiles.load(str(given.get("profile", declared["profile"])))
+
+
+def resolve_device(device: str) -> str:
+    """"auto" becomes the first GPU or the CPU; a device that isn't there is refused."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" or (device == "cuda" and torch.cuda.is_available()):
+        return device
+    raise InputError(f"no device {device!r} here", where="parameter device", todo='use "auto", "cpu" or "cuda"')
+
+
+# ---------------------------------------------------------------------------------------------- writing
+class Run:
+    """A run that is being written; `finish()` makes it complete, anything else leaves it failed."""
+
+    def __init__(self, notebook: str, parameters: dict[str, Any]) -> None:
+        self.notebook, self.parameters = notebook, parameters
+        self.settings = SimpleNamespace(**profiles.settings(notebook, parameters))
+        self.settings.device = resolve_device(self.settings.device)
+        self.id = os.environ.get("HW2_RUN_ID") or new_run_id()
+        self.run_dir = Path(self.settings.run_dir or paths.RUNS / "interactive" / notebook).resolve()
+        self.lock = claim(self.run_dir)
+        self.folder = self.run_dir.with_name(f"{self.run_dir.name}.tmp-{self.id}")
+        recover(self.run_dir, keep=self.folder)
+        for name in ("tables", "figures", "predictions"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self.models: dict[str, hub.Model] = {}
+        self.data: dict[str, str] = {}
+        self.parts: list[str] = []
+        self.inputs: list[dict[str, str]] = []
+        self.notes: list[str] = []
+        self.metrics: list[dict[str, Any]] = []
+        self.predictions: list[pd.DataFrame] = []
+        self.classes: list[str] = []
+        self.modules: set[str] = {"metrics", "statistics"}
+        self.start = now()
+        self._write("running")
+
+    def model(self, role: str) -> hub.Model:
+        """Files of the model that a parameter names, verified and put on record."""
+        self.models[role] = hub.model(getattr(self.settings, role))
+        return self.models[role]
+
+    def use(self, *modules: str) -> None:
+        """Names package modules whose code the record depends on."""
+        self.modules |= set(modules)
+
+    def read(self, name: str, data: Any) -> None:
+        """Puts a data set's hash and its reader's notes on record, and prints the notes."""
+        self.data[name] = data.sha256
+        for note in data.notes:
+            self.note(f"{name}: {note}")
+
+    def note(self, text: str) -> None:
+        """A remark that belongs to the record, printed too."""
+        self.notes.append(text)
+        print("note:", text)
+
+    def part(self, key: Mapping[str, Any], compute: Callable[[], dict[str, Any]], *, modules: Iterable[str]) -> dict[str, Any]:
+        """`part` with this run's data and model hashes in the key, on record."""
+        modules = list(modules)
+        self.use(*modules)
+        full = {**key, "data": self.data, "models": {r: m.fingerprint for r, m in self.models.items()},
+                "device": self.settings.device}
+        result = part(full, compute, modules=modules)
+        self.parts.append(result["part"])
+        return result
+
+    def add_predictions(self, frame: pd.DataFrame, *, file: str, classes: Iterable[str]) -> None:
+        """Checks one file of predictions and writes it; (id, split, method, seed) is unique over all of them."""
+        self.classes = list(classes)
+        missing = [c for c in PREDICTION_COLUMNS if c not in frame.columns]
+        if missing:
+            raise Hw2Error(f"predictions lack the columns {missing}", where=file)
+        frame = frame.assign(seed=frame["seed"].astype("Int64")).reset_index(drop=True)
+        self.predictions.append(frame)
+        metrics.check_predictions(self.all_predictions(), self.classes)
+        frame.to_parquet(self.folder / "predictions" / f"{file}.parquet", index=False)
+
+    def all_predictions(self) -> pd.DataFrame:
+        """All predictions of the run in one frame."""
+        return pd.concat(self.predictions, ignore_index=True)
+
+    def metrics_frame(self) -> pd.DataFrame:
+        """The tidy rows so far as a frame."""
+        return pd.DataFrame(self.metrics, columns=METRIC_COLUMNS).astype({"seed": "Int64"})
+
+    def add_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Adds tidy rows; a row that was there already is refused."""
+        for row in rows:
+            full = {"split": "test", "group": "all", "seed": None, "low": None, "high": None, "n": None, **row}
+            full = {c: _number(full[c]) for c in METRIC_COLUMNS}
+            self.metrics.append(full)
+        keys = [tuple(r[c] for c in METRIC_COLUMNS[:5]) for r in self.metrics]
+        if len(set(keys)) < len(keys):
+            twice = next(k for k in keys if keys.count(k) > 1)
+            raise Hw2Error(f"the metric row {twice} was added twice", where=self.notebook)
+
+    def table(self, name: str, frame: pd.DataFrame, *, caption: str) -> pd.DataFrame:
+        """Writes a table as CSV with its caption, and returns it for display."""
+        frame.to_csv(self.folder / "tables" / f"{name}.csv", lineterminator="\n")
+        (self.folder / "tables" / f"{name}.txt").write_text(caption + "\n", encoding="utf-8")
+        return frame
+
+    def figure(self, name: str, figure: Figure, *, caption: str) -> None:
+        """Writes a figure as PDF and PNG with its caption (also the picture's alternative text)."""
+        for suffix, extra in (("pdf", {"CreationDate": None}), ("png", {})):
+            figure.savefig(self.folder / "figures" / f"{name}.{suffix}", metadata=extra)
+        (self.folder / "figures" / f"{name}.txt").write_text(caption + "\n", encoding="utf-8")
+
+    def input(self, role: str, record: Record) -> Record:
+        """Puts on record that this run has read another one."""
+        self.inputs.append({"role": role, "notebook": record.notebook, "id": record.id, "run_dir": paths.short(record.folder)})
+        return record
+
+    def key(self) -> str:
+        """What the record's numbers depend on."""
+        return code_key(self.notebook, self.modules)
+
+    def finish(self) -> None:
+        """Writes the complete record and, without our runner, puts the folder in its place."""
+        if not self.metrics or not self.predictions:
+            raise Hw2Error("a run without metrics or predictions can't be complete", where=self.notebook)
+        self._write("complete")
+        print(f"run {self.id} complete: {len(self.metrics)} metrics, {sum(map(len, self.predictions))} predictions")
+        if os.environ.get("HW2_RUNNER") != "1":
+            swap_in(self.folder, self.run_dir)
+            print("written to", paths.short(self.run_dir))
+        self.close()
+
+    def close(self) -> None:
+        """Gives the run folder free for the next run."""
+        _open_runs.pop(self.run_dir, None)
+        self.lock.release()
+
+    def _write(self, status: str, error: str | None = None) -> None:
+        record = {
+            "run": {"id": self.id, "notebook": self.notebook, "status": status, "error": error, "start": self.start,
+                    "end": None if status == "running" else now(), "parameters": _shown(self.parameters),
+                    "settings": _shown(vars(self.settings)), "notes": self.notes, "key": self.key(),
+                    "modules": sorted(self.modules), "parts": self.parts},
+            "meta": {**git_state(), "versions": versions(PACKAGES), "python": platform.python_version(),
+                     "system": platform.platform(), "device": device_name(self.settings.device), "threads": _threads(),
+                     "models": {r: m.record() for r, m in self.models.items()}, "data": self.data},
+            "classes": self.classes, "metrics": self.metrics, "inputs": self.inputs,
+        }
+        check_record(record, where=self.notebook)
+        write_json(self.folder / "result.json", record)
+
+
+def start(notebook: str, namespace: Mapping[str, Any]) -> Run:
+    """Begins a run from the values that the notebook's parameters have in its namespace (`globals()`); prints the banner."""
+    declared = declared_parameters(notebook)
+    parameters = {name: namespace[name] for name in declared}
+    check_parameters(notebook, parameters)
+    previous = _open_runs.get(Path(parameters["run_dir"] or paths.RUNS / "interactive" / notebook).resolve())
+    if previous is not None:  # Run All again in the same kernel, after a cell that failed
+        shutil.rmtree(previous.folder, ignore_errors=True)
+        previous.close()
+    run = Run(notebook, parameters)
+    _open_runs[run.run_dir] = run
+    about = profiles.load(parameters["profile"])["about"]
+    print(f"profile {parameters['profile']} ({about}) · device {device_name(run.settings.device)} · run {run.id}")
+    return run
+
+
+def new_run_id() -> str:
+    """An id that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+
+
+def claim(run_dir: Path) -> FileLock:
+    """The run folder's lock: two runs never write into one folder, and a killed run gives it free."""
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run_dir.with_name(f".{run_dir.name}.lock"), is_singleton=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError("another run is writing into this folder", where=paths.short(run_dir),
+                         todo="wait for it, or choose another folder with --out") from None
+    return lock
+
+
+def swap_in(folder: Path, run_dir: Path) -> None:
+    """Puts a finished folder in place: the old one aside, the new one in, the old one away."""
+    aside = run_dir.with_name(f"{run_dir.name}.old-{uuid.uuid4().hex[:6]}")
+    if run_dir.exists():
+        run_dir.rename(aside)
+    folder.rename(run_dir)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def recover(run_dir: Path, *, keep: Path | None = None) -> None:
+    """Finishes an interrupted swap, and removes what killed runs left beside the folder (`keep` aside)."""
+    aside = sorted(run_dir.parent.glob(f"{run_dir.name}.old-*"))
+    beside = [p for p in sorted(run_dir.parent.glob(f"{run_dir.name}.tmp-*")) if p != keep]
+    if aside and not (run_dir / "result.json").is_file():
+        complete = [p for p in beside if status_of(p) == "complete"]
+        shutil.rmtree(run_dir, ignore_errors=True)  # the workflow engine makes empty folders for its stamps
+        (complete[-1] if complete else aside[-1]).rename(run_dir)
+    for left in [*aside, *beside]:
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes beside and renames, so that a reader never sees half a file."""
+    beside = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:6]}")
+    beside.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+# ---------------------------------------------------------------------------------------------- reading
+@dataclass(frozen=True)
+class Record:
+    """A complete run, read back."""
+
+    folder: Path
+    data: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return self.data["run"]["id"]
+
+    @property
+    def notebook(self) -> str:
+        return self.data["run"]["notebook"]
+
+    @property
+    def classes(self) -> list[str]:
+        return self.data["classes"]
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """The tidy rows as a frame."""
+        return pd.DataFrame(self.data["metrics"], columns=METRIC_COLUMNS).astype({"seed": "Int64"})
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """All prediction files in one frame."""
+        return pd.concat([pd.read_parquet(p) for p in sorted((self.folder / "predictions").glob("*.parquet"))],
+                         ignore_index=True)
+
+    def model_facts(self, role: str) -> Mapping[str, Any]:
+        """The pinned facts of a model that the run has used."""
+        return self.data["meta"]["models"][role]
+
+
+def load(folder: Path | str, *, notebook: str, profile: str | None = None, models: Mapping[str, Any] | None = None) -> Record:
+    """Reads a complete, current record; else says which notebook to run.
+
+    Raises InputError when the record is absent, incomplete, of another notebook or profile, or stale.
+    """
+    folder = Path(folder)
+    todo = f"run notebook {notebook} first: python -m hw2_utils run {notebook}" + (f" --profile {profile}" if profile else "")
+    recover_if_free(folder)
+    if not (folder / "result.json").is_file():
+        raise InputError(f"there is no run of {notebook}", where=paths.short(folder), todo=todo)
+    try:
+        data = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        check_record(data, where=paths.short(folder))
+    except ValueError as error:
+        raise InputError(f"the record is broken: {error}", where=paths.short(folder), todo=todo) from error
+    run = data["run"]
+    if run["notebook"] != notebook:
+        raise InputError(f"this is a run of {run['notebook']}, wanted is {notebook}", where=paths.short(folder), todo=todo)
+    if run["status"] != "complete":
+        raise InputError(f"the run of {notebook} is {run['status']}", where=paths.short(folder), todo=todo)
+    if profile is not None and run["parameters"]["profile"] != profile:
+        raise InputError(f"the run has profile {run['parameters']['profile']}, wanted is {profile}",
+                         where=paths.short(folder), todo=todo)
+    if run["key"] != code_key(notebook, run["modules"]):
+        raise InputError(f"the run of {notebook} is stale: code or versions have changed since", where=paths.short(folder),
+                         todo=todo)
+    for source in data["inputs"]:
+        if source["run_dir"].startswith("runs/") and _run_field(paths.RUNS / source["run_dir"][5:], "id") != source["id"]:
+            raise InputError(f"the run of {notebook} is stale: it read another run of {source['notebook']}",
+                             where=paths.short(folder), todo=todo)
+    return Record(folder, data)
+
+
+def find(folder: str, notebook: str, run: Run, *, required: bool = True) -> Record | None:
+    """The run of another notebook that this one reads, and prints which: the parameter's folder, or the profile's run.
+
+    Opened by hand, a notebook prefers interactive runs. Without `required`, None where there is no current run.
+    """
+    profile = run.parameters["profile"]
+    interactive = paths.RUNS / "interactive" / notebook
+    by_hand = os.environ.get("HW2_RUNNER") != "1" and status_of(interactive) == "complete"
+    place = Path(folder) if folder else interactive if by_hand else paths.RUNS / profile / notebook
+    try:
+        record = load(place, notebook=notebook, profile=profile)
+    except InputError:
+        if required:
+            raise
+        return None
+    print(f"reads run {record.id} of {notebook} from {paths.short(place)}")
+    return record
+
+
+def recover_if_free(run_dir: Path) -> None:
+    """Finishes an interrupted swap, unless a run is writing there now."""
+    if run_dir.parent.is_dir() and any(run_dir.parent.glob(f"{run_dir.name}.old-*")):
+        try:
+            lock = claim(run_dir)
+        except InputError:
+            return
+        recover(run_dir)
+        lock.release()
+
+
+def code_key(notebook: str, modules: Iterable[str]) -> str:
+    """Hash over what defines a notebook's numbers: its definitions, the package modules it uses, and versions."""
+    cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
+    kept = []
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            text = "\n".join("" if line.lstrip().startswith("%") else line for line in "".join(cell["source"]).splitlines())
+            kept += [ast.dump(node) for node in ast.parse(text).body if _defines(node)]
+    return digest({"definitions": kept, "modules": module_sources(modules), "versions": versions()})
+
+
+def _defines(node: ast.AST) -> bool:
+    """Classes, functions and CONSTANTS of a cell; captions, plots and prose are none of them."""
+    if isinstance(node, ast.Assign):
+        return all(isinstance(t, ast.Name) and t.id.isupper() for t in node.targets)
+    return isinstance(node, ast.ClassDef | ast.FunctionDef)
+
+
+def check_record(record: Mapping[str, Any], *, where: str) -> None:
+    """The record's schema: sections, types, the columns of the metrics, and numbers that are finite."""
+    shape = {"run": dict, "meta": dict, "classes": list, "metrics": list, "inputs": list}
+    for name, kind in shape.items():
+        if not isinstance(record.get(name), kind):
+            raise ValueError(f"{where}: section {name!r} of the record is missing or no {kind.__name__}")
+    for name in ("id", "notebook", "status", "start", "parameters", "settings", "key", "modules", "parts"):
+        if name not in record["run"]:
+            raise ValueError(f"{where}: run.{name} is missing")
+    if record["run"]["status"] not in ("running", "complete", "failed"):
+        raise ValueError(f"{where}: status is {record['run']['status']!r}")
+    for i, row in enumerate(record["metrics"]):
+        if set(row) != set(METRIC_COLUMNS):
+            raise ValueError(f"{where}: metric row {i} has the columns {sorted(row)}")
+        number = isinstance(row["value"], int | float) and abs(row["value"]) != float("inf")
+        if not number or row["value"] != row["value"]:
+            raise ValueError(f"{where}: metric row {i} ({row['method']}, {row['name']}) has the value {row['value']!r}")
+
+
+# ---------------------------------------------------------------------------------------------- small things
+def status_of(folder: Path) -> str | None:
+    """Status of the record in a folder, or None where there is no readable one."""
+    return _run_field(folder, "status")
+
+
+def _run_field(folder: Path, name: str) -> str | None:
+    try:
+        return json.loads((folder / "result.json").read_text(encoding="utf-8"))["run"][name]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _number(value: Any) -> Any:
+    """Plain Python numbers for the record; a missing seed or bound is None."""
+    if value is None or value is pd.NA:
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as the record keeps them: paths without the home folder."""
+    return {k: paths.short(v) if k in profiles.PATH_PARAMETERS and v and not str(v).startswith("hub:") else v
+            for k, v in values.items()}
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def device_name(device: str) -> str:
+    """The GPU's name, or the CPU's architecture."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    return f"CPU ({platform.machine()})"
+
+
+def git_state() -> dict[str, Any]:
+    """Commit and dirty flag of the checkout, or None where there is none."""
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=paths.ROOT, capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain", "--untracked-files=no")
+    return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": None if status is None else bool(status)}

@@ -1,0 +1,78 @@
+"""Sweep files: one notebook, many parameter rows, each run in a folder of its own under `runs/sweeps/`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from hw2_utils import paths, runs
+from hw2_utils.errors import InputError
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep's name, its notebook, and the parameters of each run by the run's name."""
+
+    name: str
+    notebook: str
+    runs: dict[str, dict[str, Any]]
+
+
+def read(path: Path | str) -> Sweep:
+    """Reads `notebook`, `fixed: {}`, `grid: {name: [...]}` or `rows: [...]`, and `seeds`; checks every run's parameters."""
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        notebook, fixed = content["notebook"], content.get("fixed") or {}
+        grid, rows = content.get("grid"), content.get("rows")
+        if (grid is None) == (rows is None):
+            raise InputError("give either grid or rows", where=path, todo="see CONTRIBUTING.md")
+        if rows is None:
+            rows = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"the sweep file can't be read: {error!r}", where=path, todo="see CONTRIBUTING.md") from error
+    each: dict[str, dict[str, Any]] = {}
+    for row, seed in itertools.product(rows, content.get("seeds") or [None]):
+        parameters = {**fixed, **row, **({} if seed is None else {"seeds": [seed]})}
+        runs.check_parameters(notebook, parameters)
+        each[f"{len(each):03d}-{runs.digest(parameters)[:8]}"] = parameters
+    return Sweep(path.stem, notebook, each)
+
+
+def folder(sweep: Sweep, run: str) -> Path:
+    """Where one run of a sweep lies."""
+    return paths.RUNS / "sweeps" / sweep.name / run
+
+
+def stamp(sweep: Sweep, run: str) -> str:
+    """The file that the workflow engine makes when a run is complete."""
+    return str(folder(sweep, run) / ".done")
+
+
+def command(sweep: Sweep, run: str, start: str, profile: str) -> str:
+    """The shell command of one run, every value quoted."""
+    declared = runs.declared_parameters(sweep.notebook)
+    words = [f"-p {name} {shlex.quote(value if isinstance(declared[name], str) else json.dumps(value))}"
+             for name, value in sweep.runs[run].items()]
+    return f"{start} {sweep.notebook} --profile {profile} --out {shlex.quote(str(folder(sweep, run)))} {' '.join(words)}"
+
+
+def gather(sweep: Sweep) -> pd.DataFrame:
+    """The tidy metrics of all complete runs, their parameters as columns beside; written to `metrics.csv` there."""
+    frames = []
+    for run, parameters in sweep.runs.items():
+        if (folder(sweep, run) / ".done").is_file():
+            record = runs.load(folder(sweep, run), notebook=sweep.notebook)
+            frames.append(record.metrics.assign(run=run, **{k: str(v) for k, v in parameters.items()}))
+    table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    target = paths.RUNS / "sweeps" / sweep.name
+    target.mkdir(parents=True, exist_ok=True)
+    table.to_csv(target / "metrics.csv", index=False, lineterminator="\n")
+    return table

@@ -1,0 +1,119 @@
+"""Time and memory of a block of code, on GPU or CPU, measured so that two methods can be compared."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hw2_utils.errors import Hw2Error
+
+MIB = 2**20
+
+
+@dataclass
+class Measurement:
+    """What `measure` fills in: seconds, and MiB above the level at the block's start (None where there is none)."""
+
+    time_s: float = 0.0
+    peak_memory_mib: float = 0.0
+    allocated_memory_mib: float | None = None
+    reserved_memory_mib: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def synchronise(device: str) -> None:
+    """Waits for the GPU's queued work; on a CPU there is none."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+@contextmanager
+def timed(device: str) -> Iterator[Measurement]:
+    """Wall-clock seconds of a block, the device synchronised at both ends."""
+    result = Measurement()
+    synchronise(device)
+    begin = time.perf_counter()
+    yield result
+    synchronise(device)
+    result.time_s = time.perf_counter() - begin
+
+
+@contextmanager
+def measure(device: str) -> Iterator[Measurement]:
+    """Seconds and peak memory of a block above its own baseline.
+
+    On a GPU `peak_memory_mib` is the peak of the allocated bytes and `reserved_memory_mib` the peak of what the
+    allocator held; `allocated_memory_mib` is what is still allocated at the end. On a CPU the peak is that of the
+    resident set, which includes what the allocator keeps: measure a training in a process of its own (`in_child`).
+    """
+    if device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        base = torch.cuda.memory_allocated()
+    else:
+        _reset_peak_rss()
+        base = _rss("VmRSS")
+    with timed(device) as result:
+        yield result
+    if device == "cuda":
+        result.peak_memory_mib = (torch.cuda.max_memory_allocated() - base) / MIB
+        result.allocated_memory_mib = (torch.cuda.memory_allocated() - base) / MIB
+        result.reserved_memory_mib = torch.cuda.max_memory_reserved() / MIB
+    else:
+        result.peak_memory_mib = (_rss("VmHWM") - base) / MIB
+
+
+def _reset_peak_rss() -> None:
+    """Linux keeps the peak as a high-water mark that a process may reset for itself (proc(5), clear_refs)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass  # elsewhere the peak only grows, so a block in a fresh child process is still right
+
+
+def _rss(name: str) -> int:
+    """VmRSS or VmHWM of this process in bytes; without /proc the peak serves for both."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(name + ":"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def repeat(block: Callable[[], Any], device: str, *, n_warmup: int = 1, n_repeats: int = 3) -> list[float]:
+    """Seconds of each of `n_repeats` runs of a cheap block, after warm-up."""
+    for _ in range(n_warmup):
+        block()
+    seconds = []
+    for _ in range(n_repeats):
+        with timed(device) as result:
+            block()
+        seconds.append(result.time_s)
+    return seconds
+
+
+def in_child(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Runs an importable function in a fresh process and returns its result: memory there starts from nothing."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        try:
+            return pool.submit(function, *args, **kwargs).result()
+        except BrokenProcessPool as error:
+            raise Hw2Error("the measuring process was killed (out of memory?)", where=function.__name__,
+                           todo="close other programs, or lower batch_size") from error

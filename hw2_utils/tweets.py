@@ -1,0 +1,124 @@
+"""Tweets with a sentiment: reads TweetEval's text files or the hub's parquet files, says what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from hw2_utils.datafiles import files_sha256, read_lines, read_text, require_files
+from hw2_utils.errors import InputError
+
+HUB_FILES = {split: f"{name}-00000-of-00001.parquet" for split, name in
+             (("train", "train"), ("val", "validation"), ("test", "test"))}
+
+
+@dataclass(frozen=True)
+class Tweets:
+    """Splits train, val, test in file order: columns id (`split/row`, from 0), text, label (a class name)."""
+
+    splits: dict[str, pd.DataFrame]
+    classes: tuple[str, ...]  # in the order of the label numbers
+    notes: list[str]
+    sha256: str
+
+
+def read(folder: Path | str, *, classes: tuple[str, ...] = ("negative", "neutral", "positive")) -> Tweets:
+    """Reads a folder in TweetEval's own layout or, if it holds no `*_text.txt`, in the hub's.
+
+    TweetEval: `{train,val,test}_text.txt` and `_labels.txt`, one tweet a line, and `mapping.txt` (label
+    number, tab, class name). Hub: `{train,validation,test}-00000-of-00001.parquet` (columns text, label);
+    class names from `mapping.txt` or, where there is none, from `classes`.
+    Raises InputError: a missing folder or file, not UTF-8, unequal line counts, an empty split, a bad
+    mapping, a label outside it, one class in train. Blank, duplicate and overlong tweets are kept and noted.
+    """
+    folder = Path(folder)
+    is_hub = any(folder.glob("*.parquet")) and not any(folder.glob("*_text.txt"))
+    text_files = [f"{split}_{part}.txt" for split in HUB_FILES for part in ("text", "labels")]
+    names = list(HUB_FILES.values()) if is_hub else text_files
+    names += ["mapping.txt"] if not is_hub or (folder / "mapping.txt").exists() else []
+    require_files(folder, names)
+    classes = _read_mapping(folder / "mapping.txt") if "mapping.txt" in names else classes
+    read_split = _read_parquet if is_hub else _read_text_files
+    splits = {split: _frame(split, *read_split(folder, split), classes=classes) for split in HUB_FILES}
+    if splits["train"]["label"].nunique() < 2:
+        raise InputError("train has one class only", where=folder, todo="add tweets of another class")
+    return Tweets(splits, classes, _notes(splits), files_sha256(folder / name for name in names))
+
+
+def subset(tweets: Tweets, *, max_train_examples: int, seed: int = 0) -> Tweets:
+    """The same tweets with at most `max_train_examples` in train (0 = all); val and test stay whole.
+
+    Stratified and seeded: rows are shuffled, ranked inside their class and taken in the order of
+    rank / class size. So each class has its share (to within one tweet a class), a smaller subset lies
+    inside a larger one, and file order is kept. Raises InputError for a number below 0 and for 1.
+    """
+    train = tweets.splits["train"]
+    if max_train_examples < 0 or max_train_examples == 1:
+        raise InputError(f"max_train_examples is {max_train_examples}", todo="give 0 (all) or at least 2")
+    if max_train_examples == 0 or max_train_examples >= len(train):
+        return tweets
+    by_class = train["label"].sample(frac=1, random_state=seed).groupby(train["label"])
+    order = (by_class.cumcount() / by_class.transform("size")).sort_values(kind="stable").index
+    kept = train.loc[sorted(order[:max_train_examples])].reset_index(drop=True)
+    notes = [*tweets.notes, f"train: {len(kept):,} of {len(train):,} tweets, stratified, seed {seed}"]
+    return replace(tweets, splits={**tweets.splits, "train": kept}, notes=notes)
+
+
+def describe(tweets: Tweets) -> str:
+    """One line: tweets a split, number of classes, checksum."""
+    sizes = ", ".join(f"{split} {len(frame):,}" for split, frame in tweets.splits.items())
+    return f"tweets: {sizes}; {len(tweets.classes)} classes; sha256 {tweets.sha256[:12]}"
+
+
+def _read_mapping(path: Path) -> tuple[str, ...]:
+    rows = [line.split("\t") for line in read_text(path).rstrip().split("\n")]
+    names = tuple("".join(cells[1:2]).strip() for cells in rows)
+    for number, cells in enumerate(rows):
+        if cells[0].strip() != str(number) or names[number] in ("", *names[:number]):
+            raise InputError(f"bad mapping {cells!s:.80}", where=f"{path}, row {number + 1}",
+                             todo="a line a class: its number, counted from 0, a tab, a name of its own")
+    return names
+
+
+def _read_text_files(folder: Path, split: str) -> tuple[list[str], list[str], str]:
+    texts, labels = (read_lines(folder / f"{split}_{part}.txt") for part in ("text", "labels"))
+    if len(texts) != len(labels):
+        raise InputError(f"{split}_text.txt has {len(texts)} lines, {split}_labels.txt has {len(labels)}",
+                         where=folder, todo="give each tweet one line in both files")
+    return texts, [label.strip() for label in labels], f"{folder / split}_labels.txt"
+
+
+def _read_parquet(folder: Path, split: str) -> tuple[list[str], list[str], str]:
+    from pyarrow import ArrowException, parquet
+
+    path = folder / HUB_FILES[split]
+    try:
+        table = parquet.read_table(path).select(["text", "label"]).to_pydict()
+        return table["text"], [str(label) for label in table["label"]], str(path)
+    except (ArrowException, KeyError, OSError, ValueError) as error:
+        raise InputError(f"no text and label: {error}", where=path, todo="replace it") from error
+
+
+def _frame(split: str, texts: list, labels: list[str], where: str, *, classes: tuple) -> pd.DataFrame:
+    names = {str(number): name for number, name in enumerate(classes)}
+    if not texts:
+        raise InputError(f"the {split} split is empty", where=where, todo="give it at least one tweet")
+    for row, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
+        if label not in names or not isinstance(text, str):
+            what = f"label {label!r:.80} is not in the mapping" if label not in names else f"text is {text!r}"
+            raise InputError(what, where=f"{where}, row {row}", todo=f"labels are {names}, text a string")
+    ids = [f"{split}/{row}" for row in range(len(texts))]
+    return pd.DataFrame({"id": ids, "text": texts, "label": [names[label] for label in labels]})
+
+
+def _notes(splits: dict[str, pd.DataFrame]) -> list[str]:
+    notes, seen = [], set(splits["train"]["text"])
+    for split, frame in splits.items():
+        counts = {"blank tweets": (frame["text"].map(str.strip) == "").sum(),
+                  "exact duplicates of an earlier row": frame.duplicated(["text", "label"]).sum(),
+                  "tweets over 280 characters": (frame["text"].map(len) > 280).sum(),  # the platform's limit
+                  "tweets whose text is also in train": frame["text"].isin(seen).sum() * (split != "train")}
+        notes += [f"{split}: {count:,} {what} (kept)" for what, count in counts.items() if count]
+    return notes

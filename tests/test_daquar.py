@@ -1,0 +1,418 @@
+"""DAQUAR: the CSV reader, the published question file and its reduction, pictures of every kind."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import string
+import struct
+import sys
+import tempfile
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFile
+
+from hw2_utils import daquar
+from hw2_utils.errors import InputError
+
+REAL = os.environ.get("HW2_REAL_DATA")
+needs_real_data = pytest.mark.skipif(not REAL, reason="HW2_REAL_DATA names no folder of real data")
+SMALL = {"train": [("what is on the table", "lamp", "image1"), ("how many lamps", "2", "image1"),
+                   ("what is red", "sofa", "image2")],
+         "val": [("what is on the table", "sofa", "image3")], "test": [("how many lamps", "2", "image4")]}
+
+
+def write_vqa(folder: Path, splits: dict, header: tuple = ("question", "answer", "image_id")) -> Path:
+    (folder / "images").mkdir()
+    for split, rows in splits.items():
+        with open(folder / f"new_data_{split}.csv", "w", newline="", encoding="utf-8") as file:
+            csv.writer(file, quoting=csv.QUOTE_ALL).writerows([header, *rows])
+        for number, image_id in enumerate({row[2] for row in rows}):
+            Image.new("RGB", (3, 2), (number, 90, 200)).save(folder / "images" / f"{image_id}.jpg")
+    return folder
+
+
+def pixels(path: Path) -> np.ndarray:
+    image = daquar.open_image(path)
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+# The CSV files
+
+def test_rows_classes_and_paths_are_as_written(tmp_path):
+    vqa = daquar.read(write_vqa(tmp_path, SMALL))
+    assert vqa.splits["train"].to_dict("list") == {
+        "id": ["train/0", "train/1", "train/2"], "question": [row[0] for row in SMALL["train"]],
+        "answer": ["lamp", "2", "sofa"], "image_id": ["image1", "image1", "image2"]}
+    assert vqa.classes == ("2", "lamp", "sofa")
+    assert vqa.image_paths == {f"image{n}": tmp_path / "images" / f"image{n}.jpg" for n in (1, 2, 3, 4)}
+    assert vqa.notes == []
+    assert daquar.describe(vqa).startswith("questions: train 3, val 1, test 1; 4 images; 3 classes; sha256 ")
+
+
+@pytest.mark.parametrize("header", [("Question", "answers", "img_id"), (" question ", "label", "image"),
+                                    ("question", "Answer", "imageid")])
+def test_columns_go_by_name_and_image_ids_lose_their_extension(tmp_path, header):
+    write_vqa(tmp_path, SMALL)
+    with open(tmp_path / "new_data_train.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([header[2], "", *header[:2]])
+        names = ("image1.png", " IMAGE1.JPG ", "image2.jpeg")
+        writer.writerows([(name, number, *SMALL["train"][number][:2]) for number, name in enumerate(names)])
+    frame = daquar.read(tmp_path).splits["train"]
+    assert list(frame.drop(columns="id").itertuples(index=False, name=None)) == SMALL["train"]
+
+
+def test_checksum_covers_files_and_pictures(tmp_path):
+    before = daquar.read(write_vqa(tmp_path, SMALL)).sha256
+    Image.new("RGB", (9, 9)).save(tmp_path / "images" / "image77.jpg")  # no question names it
+    assert daquar.read(tmp_path).sha256 == before
+    Image.new("RGB", (3, 2), "red").save(tmp_path / "images" / "image4.jpg")
+    after_picture = daquar.read(tmp_path).sha256
+    (tmp_path / "classes.txt").write_text("2\nlamp\nsofa\n")
+    assert len({before, after_picture, daquar.read(tmp_path).sha256}) == 3
+
+
+def test_classes_file_gives_names_and_order(tmp_path):
+    write_vqa(tmp_path, SMALL)
+    (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbfsofa\r\nbed\r\n2\r\nlamp\r\n")
+    assert daquar.read(tmp_path).classes == ("sofa", "bed", "2", "lamp")
+
+
+def test_what_is_kept_is_counted(tmp_path):
+    train = [*SMALL["train"], SMALL["train"][0], ("What is  on the table", "sofa", "image1"),
+             ("is\nthis one", "lamp", "image2"), ("very " * 50 + "long", "lamp", "image2")]
+    vqa = daquar.read(write_vqa(tmp_path, SMALL | {"train": train, "val": [("q", "bed", "image3")]}))
+    assert vqa.notes == ["train: 1 exact duplicates of an earlier row (kept)",
+                         "train: 1 (image, question) pairs with several answers (kept)",
+                         "train: 1 questions over 50 words (kept)",
+                         "train: 1 questions over several lines, see the quotes (kept)",
+                         "val: 1 answers unseen in train, counted wrong (kept)"]
+    assert len(vqa.splits["train"]) == 7
+    assert vqa.classes == ("2", "bed", "lamp", "sofa")
+
+
+@settings(max_examples=60, deadline=None)
+@given(questions=st.lists(st.text(min_size=1).filter(str.strip), min_size=2, max_size=6),
+       end=st.sampled_from(["\n", "\r\n"]), bom=st.sampled_from([b"", b"\xef\xbb\xbf"]))
+def test_any_question_survives_the_csv(questions, end, bom):
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator=end, quoting=csv.QUOTE_ALL)
+    writer.writerow(["question", "answer", "image_id"])
+    writer.writerows([(question, "ab"[row % 2], "image1") for row, question in enumerate(questions)])
+    with tempfile.TemporaryDirectory() as name:
+        folder = write_vqa(Path(name), SMALL)
+        (folder / "new_data_train.csv").write_bytes(bom + text.getvalue().encode())
+        vqa = daquar.read(folder)
+    assert vqa.splits["train"]["question"].tolist() == questions
+
+
+# The published question file
+
+def test_raw_lines_become_pairs(tmp_path):
+    (tmp_path / "qa.raw.txt").write_bytes(b"\xef\xbb\xbfwhat is on the desk in the image3 ?\r\nlamp, book\r\n"
+                                          b"how many chairs in image912 are in this image912?\r\n4")
+    raw = daquar.read_raw(tmp_path)
+    assert raw.values.tolist() == [["what is on the desk in the image3 ?", "lamp, book", "image3"],
+                                   ["how many chairs in image912 are in this image912?", "4", "image912"]]
+
+
+@pytest.mark.parametrize("content, message", [
+    ("what in the image3 ?\nlamp\nwhat in the image4 ?\n", "3 lines"), ("", "0 lines"),
+    ("what in the image3 ?\nlamp\nwhat is it ?\nbed\n", r"row 3.*'what is it \?' names no image"),
+    ("what in the image3 ?\n \n", "row 1.*has an empty answer")])
+def test_broken_raw_file_is_refused(tmp_path, content, message):
+    (tmp_path / "qa.raw.txt").write_text(content)
+    with pytest.raises(InputError, match="qa.raw.txt.*" + message):
+        daquar.read_raw(tmp_path)
+
+
+def test_reduction_takes_frequent_answers_and_strips_the_tail():
+    tails = [" in the image7 ?", " on this image7 ?", " of image7?", " at the image7 ? ", " from image7 ?",
+             " image7 ?", "image7 ?"]
+    answers = ["b", "b", "a", "a", "d", "c", "b"]
+    raw = pd.DataFrame({"question": [f"what is on image9 by it{tail}" for tail in tails], "answer": answers,
+                        "image_id": "image7"})
+    reduced = daquar.reduce_to_classes(raw, n_classes=3)  # d and c are equally frequent: c by alphabet
+    assert reduced["answer"].tolist() == ["b", "b", "a", "a", "c", "b"]
+    assert set(reduced["question"]) == {"what is on image9 by it"}
+    assert daquar.reduce_to_classes(raw, classes=("c", "d"))["answer"].tolist() == ["d", "c"]
+
+
+@pytest.mark.parametrize("n_classes", [1, 0, -3, 5])
+def test_reduction_to_an_impossible_number_of_classes_is_refused(n_classes):
+    raw = pd.DataFrame({"question": list("wxyz"), "answer": list("abcd"), "image_id": "image1"})
+    with pytest.raises(InputError, match=rf"n_classes is {n_classes}\b.*\n.*2 to 4"):
+        daquar.reduce_to_classes(raw, n_classes=n_classes)
+
+
+# Keys and counts
+
+def test_content_key_ignores_case_and_spacing_only():
+    key = hashlib.sha256(b"image3\nwhat is here").hexdigest()[:16]
+    assert daquar.content_key("image3", " What  is\there ") == key
+    others = {daquar.content_key("image3", "what is there"), daquar.content_key("image4", "what is here")}
+    assert len({key, *others}) == 3
+
+
+def test_data_card_by_hand(tmp_path):
+    splits = SMALL | {"val": [("What is on  the table", "sofa", "image3"), ("what is black", "2", "image3"),
+                              ("what is black", "2", "image3"), ("what is black", "lamp", "image5")]}
+    card = daquar.data_card(daquar.read(write_vqa(tmp_path, splits)))
+    assert card.loc["val"].to_dict() == {
+        "questions": 4, "images": 2, "questions_per_image": 2.0, "answers": 3, "question_words_mean": 3.5,
+        "question_words_max": 5, "duplicates": 1, "contradictory_pairs": 0, "question_seen_in_train": 0.25}
+    assert pd.isna(card.loc["train", "question_seen_in_train"])
+    assert card.loc["test", "question_seen_in_train"] == 1.0
+
+
+# Pictures
+
+TURNS = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud,
+         5: lambda a: a.transpose(1, 0, 2), 6: lambda a: np.rot90(a, -1),
+         7: lambda a: np.rot90(a, 2).transpose(1, 0, 2), 8: lambda a: np.rot90(a, 1)}
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_exif_rotation_is_turned_upright(tmp_path, orientation):
+    stored = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(pixels(tmp_path / "a.png"), TURNS[orientation](stored))
+
+
+@pytest.mark.parametrize("name, dtype", [("a.png", "<u2"), ("a.tif", "<u2"), ("b.tif", ">u2")])
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path, name, dtype):
+    values = np.linspace(0, 65535, 640).round().astype(np.uint16).reshape(20, 32)
+    mode = {"<u2": "I;16", ">u2": "I;16B"}[dtype]
+    Image.frombytes(mode, (32, 20), values.astype(dtype).tobytes()).save(tmp_path / name)
+    expected = np.floor(values / 257 + 0.5).astype(np.uint8)
+    np.testing.assert_array_equal(pixels(tmp_path / name), np.repeat(expected[:, :, None], 3, axis=2))
+
+
+def test_16_bit_colour_keeps_its_range(tmp_path):
+    row = b"\0" + struct.pack(">6H", 65535, 32768, 0, 257, 65535, 511)  # two 16-bit RGB pixels
+    (tmp_path / "a.png").write_bytes(png(2, 1, row, depth=16, colour=2))
+    difference = pixels(tmp_path / "a.png").astype(int) - [[[255, 128, 0], [1, 255, 2]]]
+    assert np.abs(difference).max() <= 1
+
+
+def test_transparency_lies_over_white(tmp_path):
+    rgba = np.array([[[255, 0, 0, 0], [255, 0, 0, 255], [255, 0, 0, 128]]], np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "rgba.png")
+    expected = [[[255, 255, 255], [255, 0, 0], [255, 127, 127]]]
+    np.testing.assert_allclose(pixels(tmp_path / "rgba.png"), expected, atol=1)
+    Image.fromarray(np.array([[[0, 0], [40, 255]]], np.uint8)).save(tmp_path / "la.png")
+    np.testing.assert_array_equal(pixels(tmp_path / "la.png"), [[[255] * 3, [40] * 3]])
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.putpixel((1, 0), 1)
+    palette.save(tmp_path / "p.png")
+    np.testing.assert_array_equal(pixels(tmp_path / "p.png"), [[[10, 20, 30], [40, 50, 60]]])
+    palette.save(tmp_path / "p.gif", transparency=0)
+    np.testing.assert_array_equal(pixels(tmp_path / "p.gif"), [[[255] * 3, [40, 50, 60]]])
+
+
+@pytest.mark.parametrize("mode, value, expected", [
+    ("CMYK", (0, 255, 255, 0), (255, 0, 0)), ("CMYK", (0, 0, 0, 255), (0, 0, 0)), ("L", 77, (77, 77, 77)),
+    ("1", 1, (255, 255, 255))])
+def test_other_colour_spaces_and_one_pixel(tmp_path, mode, value, expected):
+    for name, tolerance in (("a.tif", 0), ("a.jpg", 4)):
+        Image.new(mode, (1, 1), value).save(tmp_path / name)
+        np.testing.assert_allclose(pixels(tmp_path / name), [[expected]], atol=tolerance)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
+def test_first_frame_of_an_animation(tmp_path, suffix):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    options = {"lossless": True} if suffix == "webp" else {}
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **options)
+    assert (pixels(tmp_path / f"a.{suffix}") == [255, 0, 0]).all()
+
+
+def png(width: int, height: int, rows: bytes, *, depth: int = 1, colour: int = 0) -> bytes:
+    """A PNG file made by hand: `rows` are the raw scan lines, each with its filter byte."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [7_072, 9_600, 16_000])  # over our limit, Pillow's warning, Pillow's error
+def test_bomb_is_refused_before_a_pixel_is_decoded(tmp_path, monkeypatch, side):
+    bomb = tmp_path / "image1.png"
+    bomb.write_bytes(png(side, side, bytes((1 + (side + 7) // 8) * side)))
+    assert bomb.stat().st_size < 60_000
+    loaded, load = [], ImageFile.ImageFile.load
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: loaded.append(self.size) or load(self))
+    with pytest.raises(InputError, match=r"image1\.png.*(too large|could be decompression bomb)"):
+        daquar.open_image(bomb)
+    assert loaded == []
+    Image.new("RGB", (5, 4)).save(tmp_path / "small.png")
+    daquar.open_image(tmp_path / "small.png", max_pixels=20)
+    assert loaded  # the witness sees what is decoded
+    with pytest.raises(InputError, match="5 x 4 pixels are too large, limit 19"):
+        daquar.open_image(tmp_path / "small.png", max_pixels=19)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about damaged metadata
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.gif", "a.webp", "a.bmp", "a.tif"])
+def test_cut_files_are_refused_by_name(tmp_path, name):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = tmp_path / name
+    Image.fromarray(noise).save(path)
+    whole = path.read_bytes()
+    assert pixels(path).shape == (64, 64, 3)
+    for share in (0, 0.01, 0.3, 0.6, 0.9):
+        path.write_bytes(whole[:int(len(whole) * share)])
+        with pytest.raises(InputError, match=name.replace(".", r"\.") + ".*not a usable picture"):
+            daquar.open_image(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), suffix=st.sampled_from(["jpg", "png", "gif", "webp", "bmp", "tif"]))
+def test_a_damaged_file_gives_a_picture_or_one_message(data, suffix):
+    file = io.BytesIO()
+    Image.new("RGB", (6, 5), "teal").save(file, {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix))
+    content = bytearray(file.getvalue())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=6)):
+        content[place] = data.draw(st.integers(0, 255))
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / f"a.{suffix}"
+        path.write_bytes(content)
+        try:
+            assert daquar.open_image(path, max_pixels=10_000).mode == "RGB"
+        except InputError as error:
+            assert str(path) in str(error)
+
+
+def test_what_is_no_picture_is_refused(tmp_path):
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.ppm")  # not on the list, whatever its name
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.ppm").read_bytes())
+    Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "c.tif")
+    (tmp_path / "d.jpg").write_text("<script>")
+    (tmp_path / "e.jpg").mkdir()
+    os.mkfifo(tmp_path / "f.jpg")
+    for name in ("a.ppm", "b.png", "c.tif", "d.jpg", "e.jpg", "f.jpg", "absent.jpg"):
+        with pytest.raises(InputError, match=name.replace(".", r"\.")):
+            daquar.open_image(tmp_path / name)
+
+
+# Nothing outside images/ is ever opened
+
+OPENED: list[str] | None = None
+
+
+def _watch(event: str, arguments: tuple) -> None:
+    if OPENED is not None and event == "open":
+        OPENED.append(str(arguments[0]))
+
+
+sys.addaudithook(_watch)
+
+
+@pytest.fixture
+def opened():
+    global OPENED
+    OPENED = []
+    yield OPENED
+    OPENED = None
+
+
+@pytest.mark.parametrize("image_id", ["../outside", "images/../../outside", "..\\outside", "/outside", "..",
+                                      "{root}/outside.jpg", "%2e%2e/outside", "file://{root}/outside.jpg",
+                                      "\0outside"])
+def test_canary_beside_the_folder_is_never_opened(tmp_path, opened, image_id):
+    Image.new("RGB", (2, 2)).save(tmp_path / "outside.jpg")
+    (tmp_path / "data").mkdir()
+    folder = write_vqa(tmp_path / "data", SMALL)
+    with open(folder / "new_data_train.csv", "a", newline="") as file:
+        csv.writer(file).writerow(("what", "2", image_id.format(root=tmp_path)))
+    opened.clear()
+    with pytest.raises(InputError, match=r"new_data_train\.csv, row 5: image id .* is not a plain picture"):
+        daquar.read(folder)
+    names = [Path(name).name for name in opened]
+    assert "new_data_train.csv" in names  # the witness sees what is opened
+    assert not any("outside" in name for name in names)
+
+
+def test_link_out_of_the_folder_is_never_opened(tmp_path, opened):
+    (tmp_path / "data").mkdir()
+    folder = write_vqa(tmp_path / "data", SMALL)
+    Image.new("RGB", (2, 2)).save(tmp_path / "outside.jpg")
+    (folder / "images" / "image1.jpg").unlink()
+    (folder / "images" / "image1.jpg").symlink_to(tmp_path / "outside.jpg")
+    opened.clear()
+    with pytest.raises(InputError, match=r"image1\.jpg: the picture is a link out of its folder"):
+        daquar.read(folder)
+    names = [Path(name).name for name in opened]
+    assert "new_data_train.csv" in names and not {"image1.jpg", "outside.jpg"} & set(names)
+
+
+@settings(max_examples=60, deadline=None)
+@given(image_id=st.text(alphabet=string.printable + "é\u2028\0", max_size=12))
+def test_any_image_id_finds_a_picture_in_images_or_is_refused(image_id):
+    assume(image_id.strip().lower().removesuffix(".jpg") not in ("image3", "image4"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = write_vqa(Path(name), SMALL)
+        with open(folder / "new_data_train.csv", "a", newline="", encoding="utf-8") as file:
+            csv.writer(file, quoting=csv.QUOTE_ALL).writerow(["what", "2", image_id])
+        try:
+            paths = daquar.read(folder).image_paths.values()
+        except InputError as error:
+            assert "new_data_train.csv, row 5" in str(error)
+        else:
+            assert {path.parent for path in paths} == {folder / "images"}
+
+
+# Real data
+
+@needs_real_data
+def test_real_files():
+    vqa = daquar.read(Path(REAL) / "daquar")
+    assert [len(vqa.splits[split]) for split in ("train", "val", "test")] == [2486, 371, 486]
+    assert len(vqa.classes) == 30 and len(vqa.image_paths) == 761
+    for split, frame in vqa.splits.items():  # by another route
+        path = Path(REAL) / "daquar" / f"new_data_{split}.csv"
+        expected = pd.read_csv(path, dtype=str, keep_default_na=False)
+        assert frame[["question", "answer", "image_id"]].values.tolist() == expected.values.tolist()
+    card = daquar.data_card(vqa)
+    assert card["images"].tolist() == [570, 76, 115]
+    assert card["duplicates"].tolist() == [43, 16, 10]
+
+
+@needs_real_data
+def test_published_questions_reduce_to_the_course_rows_in_order():
+    folder = Path(REAL) / "daquar"
+    vqa, raw = daquar.read(folder), daquar.read_raw(folder)
+    assert len(raw) == 6795
+    reduced = daquar.reduce_to_classes(raw, classes=vqa.classes)
+    matched = 0
+    for frame in vqa.splits.values():
+        ours = reduced[reduced["image_id"].isin(frame["image_id"])].values.tolist()
+        assert ours == frame[["question", "answer", "image_id"]].values.tolist()
+        matched += len(ours)
+    assert matched == len(reduced) == 3343
+    assert Counter(raw["answer"]).most_common(1) == [("2", 272)]
+
+
+@needs_real_data
+def test_type_labels_are_found_by_content_key():
+    folder = Path(REAL) / "daquar"
+    keys = {daquar.content_key(row.image_id, row.question)
+            for frame in daquar.read(folder).splits.values() for row in frame.itertuples()}
+    assert set(pd.read_csv(folder / "type_labels.csv")["key"]) <= keys

@@ -1,0 +1,179 @@
+"""The tweet reader: both layouts, lines that end only at LF, stratified subsets."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hw2_utils import tweets
+from hw2_utils.errors import InputError
+
+CLASSES = ("negative", "neutral", "positive")
+SMALL = {"train": (["bad", "so so", "good", "fine"], [0, 1, 2, 2]), "val": (["hm"], [1]),
+         "test": (["no", "yes"], [0, 2])}
+
+
+def write_text_files(folder: Path, splits: dict, *, end: str = "\n", bom: bytes = b"") -> Path:
+    for split, (texts, labels) in splits.items():
+        (folder / f"{split}_text.txt").write_bytes(bom + "".join(text + end for text in texts).encode())
+        (folder / f"{split}_labels.txt").write_bytes("".join(f"{label}{end}" for label in labels).encode())
+    mapping = "".join(f"{number}\t{name}{end}" for number, name in enumerate(CLASSES))
+    (folder / "mapping.txt").write_bytes(bom + mapping.encode())
+    return folder
+
+
+def write_parquet(folder: Path, splits: dict) -> Path:
+    for split, name in (("train", "train"), ("val", "validation"), ("test", "test")):
+        texts, labels = splits[split]
+        pd.DataFrame({"text": texts, "label": labels}).to_parquet(folder / f"{name}-00000-of-00001.parquet")
+    return folder
+
+
+def test_text_files_are_read_as_written(tmp_path):
+    data = tweets.read(write_text_files(tmp_path, SMALL))
+    assert list(data.splits) == ["train", "val", "test"]
+    assert data.classes == CLASSES
+    assert data.splits["train"].to_dict("list") == {
+        "id": ["train/0", "train/1", "train/2", "train/3"], "text": ["bad", "so so", "good", "fine"],
+        "label": ["negative", "neutral", "positive", "positive"]}
+    assert data.splits["test"]["id"].tolist() == ["test/0", "test/1"]
+    assert data.notes == []
+    assert tweets.describe(data).startswith("tweets: train 4, val 1, test 2; 3 classes; sha256 ")
+
+
+def test_hub_layout_gives_the_same_rows(tmp_path):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "hub").mkdir()
+    text = tweets.read(write_text_files(tmp_path / "text", SMALL))
+    hub = tweets.read(write_parquet(tmp_path / "hub", SMALL))
+    for split in text.splits:
+        pd.testing.assert_frame_equal(text.splits[split], hub.splits[split])
+    assert hub.classes == CLASSES
+
+
+def test_hub_class_names_come_from_the_mapping_file_or_the_caller(tmp_path):
+    write_parquet(tmp_path, SMALL)
+    assert tweets.read(tmp_path, classes=("a", "b", "c")).splits["val"]["label"].tolist() == ["b"]
+    (tmp_path / "mapping.txt").write_text("0\tx\n1\ty\n2\tz\n")
+    assert tweets.read(tmp_path, classes=("a", "b", "c")).classes == ("x", "y", "z")
+
+
+def test_checksum_changes_with_any_byte_of_any_file(tmp_path):
+    before = tweets.read(write_text_files(tmp_path, SMALL)).sha256
+    assert tweets.read(tmp_path).sha256 == before
+    seen = {before}
+    for path in sorted(tmp_path.iterdir()):
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"\n", b"\r\n", 1))
+        seen.add(tweets.read(tmp_path).sha256)
+        path.write_bytes(content)
+    assert len(seen) == 8
+    assert tweets.read(tmp_path).sha256 == before
+
+
+def test_what_is_kept_is_counted(tmp_path):
+    splits = SMALL | {"train": (["bad", " \t", "good", "bad", "", "x" * 281], [0, 1, 2, 0, 1, 1]),
+                      "val": (["good", "hm"], [2, 1])}
+    data = tweets.read(write_text_files(tmp_path, splits))
+    assert len(data.splits["train"]) == 6
+    assert data.notes == ["train: 2 blank tweets (kept)",
+                          "train: 1 exact duplicates of an earlier row (kept)",
+                          "train: 1 tweets over 280 characters (kept)",
+                          "val: 1 tweets whose text is also in train (kept)"]
+
+
+@settings(max_examples=80, deadline=None)
+@given(texts=st.lists(st.text().map(lambda text: text.replace("\n", "")), min_size=2, max_size=8),
+       end=st.sampled_from(["\n", "\r\n"]), bom=st.sampled_from([b"", b"\xef\xbb\xbf"]))
+def test_any_texts_without_lf_survive_the_text_layout(texts, end, bom):
+    if end == "\n":  # a CR before LF belongs to the line end
+        texts = [text.rstrip("\r") for text in texts]
+    if not bom:  # a first character U+FEFF is the byte-order mark
+        texts[0] = texts[0].lstrip("\ufeff")
+    labels = [row % 2 for row in range(len(texts))]
+    with tempfile.TemporaryDirectory() as name:
+        folder = write_text_files(Path(name), SMALL | {"train": (texts, labels)}, end=end, bom=bom)
+        data = tweets.read(folder)
+    assert data.splits["train"]["text"].tolist() == texts
+    assert data.splits["train"]["label"].tolist() == [CLASSES[label] for label in labels]
+
+
+@settings(max_examples=40, deadline=None)
+@given(texts=st.lists(st.text(), min_size=2, max_size=8))
+def test_any_texts_survive_the_hub_layout(texts):
+    labels = [row % 2 for row in range(len(texts))]
+    with tempfile.TemporaryDirectory() as folder:
+        data = tweets.read(write_parquet(Path(folder), SMALL | {"train": (texts, labels)}))
+    assert data.splits["train"]["text"].tolist() == texts
+
+
+def of_labels(labels: list[int]) -> tweets.Tweets:
+    train = pd.DataFrame({"id": [f"train/{row}" for row in range(len(labels))], "text": "t",
+                          "label": [CLASSES[label] for label in labels]})
+    return tweets.Tweets({"train": train, "val": train[:1], "test": train[:1]}, CLASSES, [], "0")
+
+
+@settings(max_examples=80, deadline=None)
+@given(labels=st.lists(st.integers(0, 2), min_size=3, max_size=120), data=st.data())
+def test_subset_is_stratified_nested_and_in_file_order(labels, data):
+    size = data.draw(st.integers(2, len(labels)))
+    seed = data.draw(st.integers(0, 5))
+    whole = of_labels(labels)
+    kept = tweets.subset(whole, max_train_examples=size, seed=seed).splits["train"]
+    rows = [int(name.split("/")[1]) for name in kept["id"]]
+    assert len(rows) == size and rows == sorted(set(rows))
+    counts, total = Counter(kept["label"]), Counter(whole.splits["train"]["label"])
+    for name, count in total.items():
+        assert abs(counts[name] - size * count / len(labels)) <= len(total)
+    assert len(counts) == min(size, len(total))
+    smaller = tweets.subset(whole, max_train_examples=max(2, size // 2), seed=seed).splits["train"]
+    assert set(smaller["id"]) <= set(kept["id"])
+
+
+def test_subset_keeps_the_shares_of_unequal_classes():
+    part = tweets.subset(of_labels([0] * 160 + [1] * 30 + [2] * 10), max_train_examples=40)
+    counts = Counter(part.splits["train"]["label"])
+    assert all(abs(counts[name] - share) <= 1 for name, share in zip(CLASSES, (32, 6, 2), strict=True))
+
+
+def test_subset_depends_on_its_seed_alone():
+    whole = of_labels([0, 1, 2] * 40)
+    first, again, other = (set(tweets.subset(whole, max_train_examples=12, seed=seed).splits["train"]["id"])
+                           for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_subset_of_all_leaves_everything_and_says_nothing():
+    whole = of_labels([0, 1, 2])
+    assert tweets.subset(whole, max_train_examples=0) is whole
+    assert tweets.subset(whole, max_train_examples=3) is whole
+    part = tweets.subset(whole, max_train_examples=2)
+    assert part.notes == ["train: 2 of 3 tweets, stratified, seed 0"]
+    assert part.splits["val"] is whole.splits["val"]
+
+
+@pytest.mark.parametrize("size", [-1, 1])
+def test_subset_refuses_sizes_without_a_meaning(size):
+    with pytest.raises(InputError, match=rf"max_train_examples is {size}\b"):
+        tweets.subset(of_labels([0, 1, 2]), max_train_examples=size)
+
+
+@pytest.mark.skipif(not os.environ.get("HW2_REAL_DATA"), reason="HW2_REAL_DATA names no folder of real data")
+def test_real_tweets():
+    folder = Path(os.environ["HW2_REAL_DATA"]) / "tweet_eval" / "sentiment"
+    data = tweets.read(folder)
+    assert {split: len(frame) for split, frame in data.splits.items()} == {
+        "train": 42213, "val": 2000, "test": 6000}
+    assert data.classes == CLASSES
+    for split, frame in data.splits.items():  # against the bytes of the files, by another route
+        numbers = (folder / f"{split}_labels.txt").read_text().split()
+        assert frame["label"].map(CLASSES.index).astype(str).tolist() == numbers
+        assert "".join(text + "\n" for text in frame["text"]).encode() == (
+            folder / f"{split}_text.txt").read_bytes()
