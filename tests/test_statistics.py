@@ -167,6 +167,11 @@ def test_one_seed_unclustered_agrees_with_exact_mcnemar_and_turns_with_the_order
     assert there.low - 1e-12 <= there.difference <= there.high + 1e-12
 
 
+def test_a_p_value_is_never_zero_because_the_observed_labelling_counts_as_one_flip():
+    sure = paired_test(predictions([True] * 40), predictions([False] * 40), n_resamples=99)
+    assert sure.p_value == pytest.approx(1 / 100)
+
+
 def test_the_order_of_the_rows_does_not_matter():
     rng = np.random.default_rng(6)
     clusters = rng.integers(12, size=50)
@@ -339,6 +344,7 @@ def test_sentences_by_hand():
         "No difference shown in accuracy between full and lora (+0.7 percentage points, 95 % interval -0.4 "
         "to +1.7, p = 0.250, n = 12,284)."
     )
+    assert "+4.2, p < 0.05, n" in sentence(replace(leads, p_value=0.0499), "CLIP", "ResNet")
     assert "the test and the interval disagree" in sentence(replace(leads, p_value=0.06), "CLIP", "ResNet")
     assert sentence(Paired(0.0, 0.0, 0.0, 1.0, 7, None), "x", "y") == (
         "No difference shown in accuracy between x and y (equal on every example, n = 7)."

@@ -1,0 +1,58 @@
+"""The committed notebooks, run as people run them: by the command line, each in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = sorted(p.stem for p in (ROOT / "notebooks").glob("0*.ipynb"))
+
+
+def run(tmp_path, *words):
+    return subprocess.run([sys.executable, "-m", "hw2_utils", "run", *words], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "HW2_RUNS": str(tmp_path)}, timeout=800)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_committed_without_outputs(name):
+    for cell in json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]:
+        assert not cell.get("outputs") and cell.get("execution_count") is None
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["01_lora_roberta", "-p", "sedes", "[0]"], "no parameter 'sedes'"),
+    (["01_lora_roberta", "-p", "seeds", "zero"], "isn't JSON"),
+    (["01_lora_roberta", "-p", "epochs", '"two"'], "wanted is a int"),
+    (["99_nothing"], "no notebook '99_nothing'"),
+])
+def test_bad_parameters_exit_2_before_a_kernel_starts(tmp_path, words, message):
+    done = run(tmp_path, *words)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_lora_notebook_leaves_a_record_that_its_predictions_confirm(tmp_path):
+    done = run(tmp_path, "01_lora_roberta", "-p", "max_train_examples", "64", "-p", "epochs", "1", "-p", "seeds", "[0]")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "sample" / "01_lora_roberta"
+    record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    assert record["run"]["status"] == "complete" and (folder / "notebook.ipynb").is_file()
+    rows = pd.DataFrame(record["metrics"])
+    value = rows[rows["split"] == "train"].groupby(["method", "name"])["value"].first()
+    # MiniLM by hand: embeddings, six layers of width 384 and 1,536, pooler, head of three classes
+    embeddings = (30522 + 512 + 2) * 384 + 2 * 384
+    layer = 4 * (384 * 384 + 384) + 2 * 384 * 1536 + 1536 + 384 + 4 * 384
+    full = embeddings + 6 * layer + (384 * 384 + 384) + (384 * 3 + 3)
+    lora = 6 * 2 * 8 * (384 + 384) + (384 * 3 + 3)
+    assert value["full", "params_total"] == value["full", "params_trainable"] == full
+    assert value["lora", "params_trainable"] == lora and value["lora", "params_total"] == full + lora
+    for (method, split), frame in pd.concat(map(pd.read_parquet, (folder / "predictions").glob("*.parquet"))).groupby(
+            ["method", "split"]):
+        found = rows.query("method == @method and split == @split and name == 'accuracy' and seed.isna()")["value"].item()
+        assert found == pytest.approx(accuracy_score(frame["label"], frame["prediction"]), abs=1e-9)
