@@ -137,13 +137,6 @@ def data_card(vqa: Vqa) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("split").convert_dtypes()
 
 
-def describe(vqa: Vqa) -> str:
-    """One line: questions a split, number of images and classes, checksum."""
-    sizes = ", ".join(f"{split} {len(frame):,}" for split, frame in vqa.splits.items())
-    return (f"questions: {sizes}; {len(vqa.image_paths):,} images; {len(vqa.classes)} classes; "
-            f"sha256 {vqa.sha256[:12]}")
-
-
 def _read_split(folder: Path, split: str) -> pd.DataFrame:
     path, rows = folder / f"new_data_{split}.csv", []
     header, *records = read_csv(path) or [(1, [])]

@@ -66,12 +66,6 @@ def subset(tweets: Tweets, *, max_train_examples: int, seed: int = 0) -> Tweets:
     return replace(tweets, splits={**tweets.splits, "train": kept}, notes=notes)
 
 
-def describe(tweets: Tweets) -> str:
-    """One line: tweets a split, number of classes, checksum."""
-    sizes = ", ".join(f"{split} {len(frame):,}" for split, frame in tweets.splits.items())
-    return f"tweets: {sizes}; {len(tweets.classes)} classes; sha256 {tweets.sha256[:12]}"
-
-
 def _read_mapping(path: Path) -> tuple[str, ...]:
     rows = [line.split("\t") for line in read_text(path).rstrip().split("\n")]
     names = tuple("".join(cells[1:2]).strip() for cells in rows)
