@@ -1,4 +1,4 @@
-"""The command line: `python -m hw2_utils run|chain|question-type|cache|data|listings`."""
+"""The command line: `python -m hw2_utils run|chain|question-type|cache|data|doctor|listings|report`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, help="the run's folder (default: runs/PROFILE/NOTEBOOK)")
     run.add_argument("--fresh", action="store_true", help="compute every part again")
     chain = add("chain", _chain, "all notebooks, or a sweep, by the workflow engine; resumes what is unfinished")
-    chain.add_argument("--cores", type=int, default=2)
+    chain.add_argument("--cores", type=int, default=2, help="cores; with --slurm: jobs at a time (default: 2)")
     chain.add_argument("--sweep", type=Path, metavar="FILE.yaml")
     chain.add_argument("--slurm", action="store_true", help="submit the runs as SLURM jobs (workflow/profiles/slurm)")
     for command in (run, chain):
@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     data = add("data", _data, "read all data of a profile, and say what is there")
     data.add_argument("action", choices=("check",))
     data.add_argument("--profile", choices=("sample", "full"), default="sample")
+    for name, function, text in (("doctor", _doctor, "check what a profile needs, and say how to get what is missing"),
+                                 ("report", _report, "write the HTML report over a profile's runs")):
+        add(name, function, text).add_argument("--profile", choices=("sample", "full"), default="sample")
     listings = add("listings", _listings, "print the cells of a notebook that are tagged `listing`")
     listings.add_argument("notebook", metavar="NOTEBOOK")
     return parser
@@ -118,6 +121,18 @@ def _data(args: argparse.Namespace) -> None:
         data = reader.read(hub.data_path(value))
         frames = getattr(data, "splits", None) or {"test": data.frame}
         print(f"{where[name]}: " + ", ".join(f"{s} {len(f):,}" for s, f in frames.items()), *data.notes, sep="\n  ")
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from hw2_utils import doctor
+
+    return doctor.check(args.profile)
+
+
+def _report(args: argparse.Namespace) -> None:
+    from hw2_utils import paths, report
+
+    print("report:", paths.short(report.write(args.profile)))
 
 
 def _listings(args: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from hw2_utils import paths, sweeps
+from hw2_utils import paths, report, sweeps
 from hw2_utils.errors import Hw2Error, InputError
 
 
@@ -39,7 +39,7 @@ def run(profile: str, *, cores: int, sweep: Path | None = None, slurm: bool = Fa
     if plan:
         print(f"{len(sweeps.gather(plan)):,} metric rows in {paths.short(paths.RUNS / 'sweeps' / plan.name / 'metrics.csv')}")
     else:
-        print("runs:", paths.short(paths.RUNS / profile))
+        print("report:", paths.short(report.write(profile)))
     if code:
         raise Hw2Error("a notebook failed; its message is above, its notebook under *.failed/", where=f"profile {profile}",
                        todo="mend the cause and run the same command: what is finished stays")
@@ -49,10 +49,9 @@ def run(profile: str, *, cores: int, sweep: Path | None = None, slurm: bool = Fa
 def _snakemake(profile: str, cores: int, sweep: Path | None, slurm: bool) -> int:
     config = [f"profile={profile}", *([f"sweep={Path(sweep).resolve()}"] if sweep else [])]
     command = [sys.executable, "-m", "snakemake", "sweep" if sweep else "all", "--snakefile", str(paths.ROOT / "Snakefile"),
-               "--directory", str(paths.RUNS), "--cores", str(cores), "--resources", "device=1", "--keep-going", "--nolock",
-               "--rerun-incomplete", "--quiet", "all", "--config", *config]
-    if slurm:
-        command += ["--workflow-profile", str(paths.ROOT / "workflow" / "profiles" / "slurm")]
+               "--directory", str(paths.RUNS), "--jobs" if slurm else "--cores", str(cores), "--nolock", "--quiet", "all",
+               "--workflow-profile", str(paths.ROOT / "workflow" / "profiles" / ("slurm" if slurm else "local")),
+               "--config", *config]
     # a group of its own, so that a stop reaches the engine, the runners and their kernels
     engine = subprocess.Popen(command, start_new_session=True, env={**os.environ, "PYTHONPATH": str(paths.ROOT)})
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

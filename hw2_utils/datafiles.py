@@ -6,18 +6,28 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hw2_utils.errors import InputError
 
 
+def require(holds: object, what: str, *, where: object, todo: str) -> None:
+    """Raises InputError unless `holds`."""
+    if not holds:
+        raise InputError(what, where=where, todo=todo)
+
+
 def require_files(folder: Path, names: Iterable[str]) -> None:
     """Raises InputError that names the folder if it is missing, else every file that is missing in it."""
-    if not folder.is_dir():
-        raise InputError("there is no such folder", where=folder, todo="put the data there or name another")
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        raise InputError(f"missing: {', '.join(missing)}", where=folder, todo="add the missing files")
+    require(folder.is_dir(), "there is no such folder", where=folder, todo="put the data there or name another")
+    missing = [name for name in names if not (folder / name).is_file()]
+    require(not missing, f"missing: {', '.join(missing)}", where=folder, todo="add the missing files")
+
+
+def kept_notes(split: str, counts: Mapping[str, int]) -> list[str]:
+    """One note for each thing that a reader accepted and counted, none where the count is 0."""
+    return [f"{split}: {count:,} {what} (kept)" for what, count in counts.items() if count]
 
 
 def read_text(path: Path) -> str:

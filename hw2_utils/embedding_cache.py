@@ -20,35 +20,33 @@ import itertools
 import json
 import re
 import sqlite3
-import time
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from hw2_utils.datafiles import require
 from hw2_utils.errors import Hw2Error, InputError
 
 SPEC_FIELDS = ("model", "revision", "weights_sha256", "preprocessing", "pooling", "dtype", "dim")
 _CHUNK = 500  # keys a query: fewer than the 999 parameters of old SQLite builds, 1 MiB of vectors in memory
 _BUSY_TIMEOUT_S = 120.0
-_IS_KEY = re.compile("[^\ud800-\udfff]+").fullmatch
 # Our SQL is constant: SQLITE_ERROR (no such table) means that the file isn't a store.
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 # A page of 16 KiB holds seven vectors of 512 float32 (93 % full), the default one of 4 KiB a single one.
 _PAGE_BYTES = 16384
 _SCHEMA = f"""PRAGMA page_size = {_PAGE_BYTES}; PRAGMA journal_mode = WAL; BEGIN;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE items (key TEXT PRIMARY KEY, vector BLOB NOT NULL, checksum BLOB NOT NULL, written_s INTEGER);"""
+CREATE TABLE items (key TEXT PRIMARY KEY, vector BLOB NOT NULL, checksum BLOB NOT NULL);"""
 # Cast, because an altered value may have become text, even text that can't be decoded.
 _AGREES = "agrees(key, CAST(vector AS BLOB), CAST(checksum AS BLOB))"
 _READ = f"SELECT key, CAST(vector AS BLOB), {_AGREES} FROM items WHERE key IN "
-_WRITE = """INSERT INTO items VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE
-SET vector = excluded.vector, checksum = excluded.checksum, written_s = excluded.written_s"""
-_MERGE = f"INSERT INTO items SELECT * FROM source.items WHERE {_AGREES} ON CONFLICT (key) DO NOTHING"
+_WRITE = "INSERT OR REPLACE INTO items (key, vector, checksum) VALUES (?, ?, ?)"
+_MERGE = f"""INSERT OR IGNORE INTO items (key, vector, checksum)
+SELECT key, vector, checksum FROM source.items WHERE {_AGREES}"""
 _ALTERED_KEYS = f"SELECT key FROM items WHERE NOT {_AGREES}"
 _MOVE_AWAY = "move it away; its vectors are encoded again when they are needed"
 _ALTERED = "has a vector that doesn't agree with its checksum"
@@ -61,32 +59,14 @@ class CorruptStoreError(Hw2Error):
     """A store file that is cut or corrupt, or not an embedding store at all."""
 
 
-def normalise_text(text: str) -> str:
-    """Unicode NFC, runs of space, tab and line breaks (CR, LF) as one space, none at the ends.
-
-    For encoders whose tokeniser ignores these differences (uncased BERT's and CLIP's do, byte-level ones such
-    as RoBERTa's don't): apply it before `text_key` *and* before the encoder, so that both see the same text.
-    """
-    return re.sub("[ \t\n\r]+", " ", unicodedata.normalize("NFC", text)).strip(" ")
-
-
 def text_key(text: str) -> str:
-    """Key of a text: the hash of its code points as they are, so no two texts share it (`normalise_text`)."""
+    """Key of a text: the hash of its code points as they are, so no two texts share it."""
     return "text:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def image_key(pixels: np.ndarray | bytes) -> str:
-    """Key of a picture: the hash of an array's dtype, shape and content, or of a file's bytes.
-
-    pixels: booleans, integers or floats of any shape and memory layout. Raises InputError for anything else.
-    """
-    if isinstance(pixels, bytes):
-        return "file:" + hashlib.sha256(pixels).hexdigest()
-    if not isinstance(pixels, np.ndarray) or pixels.dtype.kind not in "buif":
-        raise InputError(f"a picture can't be {getattr(pixels, 'dtype', type(pixels).__name__)}",
-                         where="image_key", todo="pass a numeric array of pixels, or the bytes of the file")
-    header = f"{pixels.dtype.str} {pixels.shape}\n".encode()
-    return "image:" + hashlib.sha256(header + pixels.tobytes()).hexdigest()
+def image_key(content: bytes) -> str:
+    """Key of a picture: the hash of its file's bytes."""
+    return "file:" + hashlib.sha256(content).hexdigest()
 
 
 class EmbeddingCache:
@@ -94,14 +74,12 @@ class EmbeddingCache:
 
     spec: the SPEC_FIELDS (null where one doesn't apply), and any others that change the vectors.
     folder: where the store lies; by default `hw2_utils.paths.EMBEDDINGS_CACHE`.
-    on_corrupt: "rebuild" names a cut or corrupt file in a warning, moves it aside to `<name>.corrupt-<n>` and
-        starts anew; "refuse" raises CorruptStoreError.
+        A cut or corrupt file is named in a warning, moved aside to `<name>.corrupt-<n>` and started anew.
     n_encoded, n_found: how many distinct items the last `encode` encoded, and found in the store.
     Raises InputError for a bad spec, and for a file with another spec than its name says.
     """
 
-    def __init__(self, spec: Mapping[str, str | int | float | bool | None], *, folder: Path | None = None,
-                 on_corrupt: Literal["rebuild", "refuse"] = "rebuild") -> None:
+    def __init__(self, spec: Mapping[str, str | int | float | bool | None], *, folder: Path | None = None) -> None:
         if folder is None:
             from hw2_utils.paths import EMBEDDINGS_CACHE as folder
         self._spec_json = _canonical_json(spec)
@@ -109,34 +87,29 @@ class EmbeddingCache:
         self.dim: int = self.spec["dim"]
         slug = re.sub("[^A-Za-z0-9.]+", "-", str(spec["model"]))[-60:].strip("-.")
         self.path = Path(folder).resolve() / f"{slug}-{_digest(self._spec_json)}.sqlite"
-        self.on_corrupt = on_corrupt
         self.encode([], np.empty)  # makes the file, or checks it
 
     def encode(self, keys: Sequence[str], compute: Compute, *, batch_size: int = 32,
                progress: Progress | None = None) -> np.ndarray:
-        """Vectors of the items with these keys: row i belongs to keys[i]; float32 [len(keys), dim].
+        """Vectors of the items with these keys (`text_key`, `image_key`): row i belongs to keys[i]; float32 [n, dim].
 
         compute(indices) encodes the items at these indices of `keys`, the first with each missing key, at
             most batch_size at a time: floats [len(indices), dim], finite in float32.
         progress(n_encoded, n_missing) is called after each batch, when it is safely on disk.
         A vector that doesn't agree with its checksum is named in a warning, encoded again and replaced.
-        Raises InputError for bad keys, Hw2Error for a bad result of compute (its batch isn't written).
+        Raises Hw2Error for a bad result of compute (its batch isn't written).
         """
-        texts = not isinstance(keys, str) and all(isinstance(key, str) and _IS_KEY(key) for key in keys)
-        if not texts or batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}" if texts else "keys aren't a list of texts",
-                             where="encode", todo="batch_size is from 1, keys are from text_key or image_key")
+        require(batch_size > 0, f"batch_size is {batch_size}", where="encode", todo="give 1 or more")
         try:
             return self._encode(keys, compute, batch_size, progress)
         except CorruptStoreError as error:
-            if self.on_corrupt != "rebuild" or error.where != str(self.path):
+            if error.where != str(self.path):
                 raise
             warnings.warn(f"{error.where}: {error.what}; moved aside and started anew", stacklevel=2)
             _move_aside(self.path, self._inode)
             return self._encode(keys, compute, batch_size, progress)
 
-    def _encode(self, keys: Sequence[str], compute: Compute, batch_size: int,
-                progress: Progress | None) -> np.ndarray:
+    def _encode(self, keys: Sequence[str], compute: Compute, batch_size: int, progress: Progress | None) -> np.ndarray:
         self.n_encoded = self.n_found = 0
         vectors = np.empty((len(keys), self.dim), np.float32)
         first: dict[str, int] = {}
@@ -148,7 +121,10 @@ class EmbeddingCache:
             for start in range(0, len(missing), batch_size):
                 batch = missing[start:start + batch_size]
                 vectors[batch] = self._checked(compute(list(batch)), len(batch))
-                self._write(store, {keys[i]: vectors[i] for i in batch})
+                store.query("BEGIN IMMEDIATE")
+                for key, blob in ((keys[i], vectors[i].astype("<f4").tobytes()) for i in batch):
+                    store.query(_WRITE, [key, blob, _checksum(self._spec_json, key, blob)])
+                store.query("COMMIT")
                 self.n_encoded += len(batch)
                 if progress:
                     progress(self.n_encoded, len(missing))
@@ -167,19 +143,12 @@ class EmbeddingCache:
                     warnings.warn(f"{self.path}: {key!r} {_ALTERED}; it is encoded again", stacklevel=4)
         return list(missing.values())
 
-    def _write(self, store: _Store, items: dict[str, np.ndarray]) -> None:
-        store.query("BEGIN IMMEDIATE")
-        for key, vector in items.items():
-            blob = vector.astype("<f4").tobytes()
-            store.query(_WRITE, [key, blob, _checksum(self._spec_json, key, blob), int(time.time())])
-        store.query("COMMIT")
-
     def _checked(self, result: np.ndarray, n_rows: int) -> np.ndarray:
         vectors = np.asarray(result)
-        with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, and is refused
-            if vectors.dtype.kind == "f" and vectors.shape == (n_rows, self.dim) and (
-                    np.isfinite(vectors.astype(np.float32)).all()):
-                return vectors
+        if vectors.dtype.kind == "f" and vectors.shape == (n_rows, self.dim):
+            with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, and is refused
+                if np.isfinite(vectors.astype(np.float32)).all():
+                    return vectors
         raise Hw2Error(f"the encoder returned {vectors.dtype} {list(vectors.shape)}, not floats "
                        f"{[n_rows, self.dim]} that are finite in float32; nothing of this batch was written",
                        where=self.path, todo="check the encoder, and dim in the spec")
@@ -187,9 +156,6 @@ class EmbeddingCache:
 
 class _Store(sqlite3.Connection):
     """An open store file; what isn't committed when it is closed is rolled back."""
-
-    path: Path
-    spec_json: str
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with _naming(self.path):
@@ -202,11 +168,11 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        is_corrupt = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _CORRUPT
-        kind = CorruptStoreError if is_corrupt else Hw2Error
-        todo = _MOVE_AWAY if is_corrupt else "check permissions, disk space and the processes that use it"
-        raise kind(f"this embedding store is {'cut or corrupt' if is_corrupt else 'unusable'} ({error})",
-                   where=path, todo=todo) from error
+        if (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _CORRUPT:
+            what = f"this embedding store is cut or corrupt ({error})"
+            raise CorruptStoreError(what, where=path, todo=_MOVE_AWAY) from error
+        todo = "check permissions, disk space and the processes that use it"
+        raise Hw2Error(f"this embedding store is unusable ({error})", where=path, todo=todo) from error
 
 
 def _canonical_json(spec: Mapping[str, Any]) -> str:
@@ -271,8 +237,7 @@ def _open(path: Path, spec_json: str = "") -> Iterator[_Store]:
 
 
 def _stores(folder: Path) -> list[Path]:
-    if not Path(folder).is_dir():
-        raise InputError("no such folder of embedding stores", where=folder, todo="check the path")
+    require(Path(folder).is_dir(), "no such folder of embedding stores", where=folder, todo="check the path")
     return sorted(Path(folder).resolve().glob("*.sqlite"))
 
 
@@ -301,21 +266,19 @@ def verify(folder: Path) -> list[str]:
     return problems
 
 
-def prune(folder: Path, *, model: str | None = None, older_than_days: float | None = None) -> dict[str, int]:
-    """Remove the items of one model id, those written so many days ago, or those that are both.
+def prune(folder: Path, *, model: str | None) -> dict[str, int]:
+    """Remove the items of one model id; returns how many, by file.
 
-    Returns how many items were removed, by file. Other processes may go on using the stores, so an emptied
-    one keeps its small file. Raises InputError where neither is given, CorruptStoreError for a corrupt file.
+    Other processes may go on using the stores, so an emptied one keeps its small file. Raises InputError
+    without a model, CorruptStoreError for a corrupt file.
     """
-    if model is None and older_than_days is None:
-        raise InputError("nothing to prune", where=folder, todo="give a model id, an age in days, or both")
+    require(model, "nothing to prune", where=folder, todo="give a model id")
     removed = {}
-    for row in list_stores(folder):
-        if model in (None, row["model"]):
-            with _open(Path(folder).resolve() / row["file"]) as store:
-                before_s = time.time() - 86400 * (older_than_days or 0)
-                store.query("DELETE FROM items WHERE written_s <= ?", [before_s])
-                ((removed[row["file"]],),) = store.query("SELECT changes()")
+    for path in _stores(folder):
+        with _open(path) as store:
+            if json.loads(store.spec_json)["model"] == model:
+                store.query("DELETE FROM items")
+                ((removed[path.name],),) = store.query("SELECT changes()")
                 store.query("VACUUM")  # gives the disk space back
     return removed
 
@@ -325,14 +288,14 @@ def union(target: Path, sources: Sequence[Path]) -> dict[str, int]:
 
     Returns how many items were added, by file. What the target has stays; a vector that doesn't agree with
     its checksum is named in a warning and left out. No process may use the sources. Raises InputError for a
-    folder that isn't there, CorruptStoreError for a corrupt file.
+    folder that isn't there, CorruptStoreError for a corrupt source.
     """
     added: dict[str, int] = {}
     for path in [path for folder in sources for path in _stores(folder)]:
         with _open(path) as store:
             for (key,) in store.query(_ALTERED_KEYS):
                 warnings.warn(f"{path}: {key!r} {_ALTERED}; it is left out", stacklevel=2)
-            merged = EmbeddingCache(json.loads(store.spec_json), folder=target, on_corrupt="refuse").path
+            merged = EmbeddingCache(json.loads(store.spec_json), folder=target).path
         with _open(merged) as store:
             store.query("ATTACH ? AS source", [str(path)])
             store.query(_MERGE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,14 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state
 
+from hw2_utils import encoders, finetune, timing
 from hw2_utils.errors import Hw2Error
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hw2_utils.encoders import Encoder
+    from hw2_utils.runs import Run
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,19 @@ def splits(frames: Mapping[str, pd.DataFrame], images: Mapping[str, np.ndarray],
         label = [index.get(a, -1) for a in frame["answer"]]
         out[name] = Split(torch.from_numpy(image), torch.from_numpy(question), torch.tensor(label))
     return out
+
+
+def embed(frames: Mapping[str, pd.DataFrame], image_paths: Mapping[str, Path], image_encoder: Encoder,
+          question_encoder: Encoder) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], pd.DataFrame]:
+    """Vectors by image id and by question text, each distinct one encoded once, and a table of what was encoded."""
+    rows, found, table = pd.concat(frames.values()), [], {}
+    for name, column, encoder in (("image", "image_id", image_encoder), ("question", "question", question_encoder)):
+        items = list(rows[column].unique())
+        vectors, cache = encoders.embed(encoder, [image_paths[i] for i in items] if name == "image" else items)
+        found.append(dict(zip(items, vectors, strict=True)))
+        table[name] = {"dimension": encoder.dim, "distinct items": len(items), "encoded now": cache.n_encoded,
+                       "found in the cache": cache.n_found}
+    return found[0], found[1], pd.DataFrame(table).T
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -139,3 +159,42 @@ def tfidf_log_probs(frames: Mapping[str, pd.DataFrame], *, classes: Sequence[str
         out[name] = np.full((len(frames[name]), len(classes)), -np.inf, np.float32)
         out[name][:, columns] = model.predict_log_proba(frames[name]["question"])
     return out
+
+
+def run_methods(run: Run, network: Callable[..., nn.Module], frames: Mapping[str, pd.DataFrame],
+                images: Mapping[str, np.ndarray], questions: Mapping[str, np.ndarray], *, classes: Sequence[str]) -> pd.DataFrame:
+    """Trains fusion and its blind ablations by one procedure; predictions and costs go on record. Returns the curves.
+
+    `network(image_dim, question_dim, hidden_dim, n_classes)` builds the classifier; a dimension of 0 leaves that branch out. `images` and
+    `questions` hold one vector an image id and a question text. Each method is one part, all its seeds together.
+    """
+    settings, curves = run.settings, []
+    recipe = {k: getattr(settings, k) for k in ("epochs", "batch_size", "learning_rate", "weight_decay")}
+    image_dim, question_dim = (len(next(iter(vectors.values()))) for vectors in (images, questions))
+    methods = {"fusion": (image_dim, question_dim), "question_only": (0, question_dim), "image_only": (image_dim, 0),
+               "fusion+shuffled_images": (image_dim, question_dim)}
+    labelled = {s: f.rename(columns={"answer": "label"}) for s, f in frames.items()}
+    for method, dims in methods.items():
+        data = splits(frames, images, questions, classes=classes, image_scale=settings.image_scale,
+                      shuffle_images=0 if method.endswith("shuffled_images") else None)
+
+        def compute(data: Mapping[str, Split] = data, dims: tuple[int, int] = dims, method: str = method) -> dict[str, Any]:
+            with timing.timed(settings.device) as clock:
+                result = train(lambda: network(*dims, settings.hidden_dim, len(classes)), data, seeds=settings.seeds, device=settings.device, **recipe)
+            frames = [finetune.predictions(labelled[s], scores[i], method=method, seed=seed, split=s, classes=classes)
+                      for s, scores in result.pop("log_probs").items() for i, seed in enumerate(settings.seeds)]
+            return {**result, "train_time_s": clock.time_s, "predictions": pd.concat(frames)}
+
+        key = {"method": method, "seeds": settings.seeds, "network": network, "hidden_dim": settings.hidden_dim,
+               "geometry": settings.geometry, "image_scale": settings.image_scale, **recipe,
+               "n_train": len(frames["train"])}
+        result = run.part(key, compute, modules=["fusion", "encoders", "daquar"])
+        curves.append(result["curve"].assign(method=method))
+        run.add_predictions(result["predictions"], file=method, classes=classes)
+        run.add_metrics({"method": method, "split": "train", "name": name, "value": result[name]}
+                        for name in ("params_total", "train_time_s"))
+    blind = [finetune.predictions(labelled[s], scores, method="question_only+tfidf", seed=None, split=s, classes=classes)
+             for s, scores in tfidf_log_probs(frames, classes=classes).items()]
+    run.add_predictions(pd.concat(blind), file="question_only+tfidf", classes=classes)
+    run.add_predictions(finetune.majority(labelled, classes=classes), file="majority", classes=classes)
+    return pd.concat(curves, ignore_index=True)

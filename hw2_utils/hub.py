@@ -42,7 +42,7 @@ class Model:
     def record(self) -> dict[str, Any]:
         """What a run record keeps of the model."""
         return {"id": self.id, "revision": self.revision, "verified": self.verified, "sha256": dict(self.sha256),
-                "config": dict(self.config), "fingerprint": self.fingerprint}
+                "config": dict(self.config), "fingerprint": self.fingerprint, "facts": dict(self.facts)}
 
 
 def file_sha256(path: Path) -> str:

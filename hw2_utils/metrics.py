@@ -16,9 +16,6 @@ from scipy import sparse
 
 from hw2_utils.statistics import align, by_seed, require, resamples
 
-NAMES = ("accuracy", "f1_weighted", "f1_macro", "recall_macro", "loss", "auroc", "ece", "unparsed_rate",
-         "accuracy_top5")
-
 
 def _one_hot(codes: np.ndarray, width: int) -> sparse.csr_array:
     return sparse.csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(width, len(codes)))
@@ -43,14 +40,11 @@ def _from_log_probs(frame: pd.DataFrame, weights: np.ndarray, classes: Sequence)
     log_probs, n = np.array(frame["log_probs"].tolist(), dtype=float), weights.sum(axis=0)
     gold = pd.Index(classes).get_indexer(frame["label"])  # -1: outside the classes
     losses = -log_probs[np.arange(len(gold)), gold]
-    top = np.argsort(-log_probs, axis=1, kind="stable")[:, :5]
-    confidence = np.exp(log_probs.max(axis=1))
+    right, confidence = log_probs.argmax(axis=1) == gold, np.exp(log_probs.max(axis=1))
     bins = _one_hot(np.clip(np.ceil(confidence * 15).astype(int) - 1, 0, 14), 15)
-    found = {"ece": np.abs(bins @ (((top[:, 0] == gold) - confidence)[:, None] * weights)).sum(axis=0) / n}
+    found = {"ece": np.abs(bins @ ((right - confidence)[:, None] * weights)).sum(axis=0) / n}
     if (gold >= 0).all() and np.isfinite(losses).all():
         found["loss"] = losses @ weights / n
-    if len(classes) > 5:
-        found["accuracy_top5"] = (top == gold[:, None]).any(axis=1) @ weights / n
     if len(classes) == 2 and set(gold) == {0, 1}:
         scores, rank = np.unique(log_probs[:, 1] - log_probs[:, 0], return_inverse=True)
         negative, positive = (_one_hot(rank[gold == k], len(scores)) @ weights[gold == k] for k in (0, 1))
@@ -115,21 +109,6 @@ def _rows(block: pd.DataFrame, classes: Sequence[str], cluster: str | None, **dr
              "n": len(units)} for (key, name), values in draws.items()]
 
 
-def score(frame: pd.DataFrame, *, classes: Sequence[str], names: Sequence[str] = NAMES) -> dict[str, float]:
-    """The metrics of one method, split and seed; a metric that can't be had is absent.
-
-    F1 is scikit-learn's over the union of labels and predictions; `recall_macro` the mean recall of the
-    classes that occur in `label`; `loss` the mean negative log-likelihood of the label in nats; `ece` has 15
-    equal-width bins of the top class's probability (Guo et al. 2017); `auroc` (two classes) ranks by log p of
-    one class minus log p of the other. Absent: `loss` and `auroc` where a label is outside `classes` (it
-    counts as wrong), `loss` where a label has probability zero (it is infinite), `accuracy_top5` for five
-    classes or fewer, and all that need log_probs where one is null. Raises Hw2Error as `tidy` does.
-    """
-    rows = tidy(frame, classes=classes, names=names, n_resamples=0)
-    require(len(by_seed(frame)) == 1, "several seeds", where="score", todo="hand in one seed, or use tidy")
-    return {row["name"]: row["value"] for row in rows}
-
-
 def _masks(predictions: pd.DataFrame, groups: dict[str, pd.Series]) -> dict[str, np.ndarray]:
     masks = {"all": np.ones(len(predictions), dtype=bool)}
     for key, series in groups.items():
@@ -143,21 +122,48 @@ def _masks(predictions: pd.DataFrame, groups: dict[str, pd.Series]) -> dict[str,
 
 
 def tidy(predictions: pd.DataFrame, *, classes: Sequence[str], groups: dict[str, pd.Series] | None = None,
-         cluster: str | None = None, names: Sequence[str] = NAMES, seed: int = 0,
-         n_resamples: int = 2000) -> list[dict]:
+         cluster: str | None = None, seed: int = 0, n_resamples: int = 2000) -> list[dict]:
     """Rows {method, split, group, seed, name, value, low, high, n}, one a method, split, group, seed, metric.
 
+    F1 is scikit-learn's over the union of labels and predictions; `recall_macro` the mean recall of the
+    classes that occur in `label`; `loss` the mean negative log-likelihood of the label in nats; `ece` has 15
+    equal-width bins of the top class's probability (Guo et al. 2017); `auroc` (two classes) ranks by log p of
+    one class minus log p of the other. A metric that can't be had is no row: `loss` and `auroc` where a label
+    is outside `classes` (it counts as wrong), `loss` where a label has probability zero (it is infinite), and
+    all that need log_probs where one is null.
     A seeded method also has rows with seed None: the mean over its seeds. low, high: 95 % percentile
     bootstrap over examples, or over `cluster` (a column), the seeds kept together; None where there is none.
     `groups`: Series with the predictions' index; their values name the groups (null = in none), or their key
-    does where they are boolean. A metric that can't be had is no row (see `score`). Raises Hw2Error for what
-    `check_predictions` refuses, an unknown name, and seeds that don't hold the same examples.
+    does where they are boolean. Raises Hw2Error for what `check_predictions` refuses, and for seeds that
+    don't hold the same examples.
     """
     check_predictions(predictions, classes)
-    require(set(names) <= set(NAMES), f"unknown metric in {names}", where="names", todo=f"use {NAMES}")
     masks, frame = _masks(predictions, groups or {}), predictions.reset_index(drop=True)
     return [{"method": method, "split": split, "group": group, **row}
             for (method, split), part in frame.groupby(["method", "split"], sort=False)
             for group, mask in masks.items() if mask[part.index].any()
-            for row in _rows(part[mask[part.index]], classes, cluster, seed=seed, n_resamples=n_resamples)
-            if row["name"] in names]
+            for row in _rows(part[mask[part.index]], classes, cluster, seed=seed, n_resamples=n_resamples)]
+
+
+def over_seeds(rows: pd.DataFrame, *, split: str = "test", group: str = "all") -> pd.DataFrame:
+    """The tidy rows of one split and group over seeds: one for each method and metric."""
+    return rows[(rows["split"] == split) & (rows["group"] == group) & rows["seed"].isna()]
+
+
+def value(rows: pd.DataFrame, method: str, name: str = "accuracy", **where: str) -> float:
+    """One number of the tidy rows, over seeds; KeyError where there is none."""
+    return over_seeds(rows, **where).set_index(["method", "name"])["value"][method, name]
+
+
+def overview(rows: pd.DataFrame, **where: str) -> pd.DataFrame:
+    """One row a method: its metrics over seeds, the accuracy's 95 % interval beside it."""
+    kept = over_seeds(rows, **where)
+    table = kept.pivot(index="method", columns="name", values="value").reindex(kept["method"].unique())
+    bounds = kept[kept["name"] == "accuracy"].set_index("method")[["low", "high"]]
+    return bounds.join(table).rename_axis(columns=None)[["accuracy", "low", "high", *table.columns.drop("accuracy")]]
+
+
+def floor_sentence(rows: pd.DataFrame, methods: Sequence[str], floor: float) -> str:
+    """Whether each method's test accuracy reaches the floor that the assignment names."""
+    found = [f"{'met' if value(rows, m) >= floor else 'not met'} by `{m}` ({value(rows, m):.3f})" for m in methods]
+    return f"The assignment's floor of {floor} in accuracy is {' and '.join(found)}."

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hw2_utils import daquar
 
 # Okabe and Ito 2008, "Color Universal Design", ordered so that neighbours differ in lightness too
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
@@ -54,3 +58,16 @@ def confusion(axes: Axes, labels: Sequence[str], predictions: Sequence[str], cla
     axes.set_yticks(range(len(classes)), classes, fontsize=6)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
+
+
+def pictures(files: Sequence[Path], texts: Sequence[str], *, columns: int = 3) -> Figure:
+    """A grid of picture files, each with its text above it, shown as it is (a dollar sign starts no formula)."""
+    n_rows = -(-len(files) // columns)
+    figure, axes = plt.subplots(n_rows, columns, figsize=(WIDTH_IN, 2.3 * n_rows), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, file, text in zip(axes.flat, files, texts, strict=False):
+        ax.imshow(daquar.open_image(file))
+        ax.set_title(text, fontsize=7, loc="left", parse_math=False)
+    figure.tight_layout()
+    return figure

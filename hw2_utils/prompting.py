@@ -21,12 +21,12 @@ import numpy as np
 from scipy.special import log_softmax, logsumexp
 
 from hw2_utils import hub
+from hw2_utils.datafiles import require
 from hw2_utils.errors import Hw2Error, InputError
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
-Progress = Callable[[int, int], None]  # called as progress(done, total), counted in distinct model inputs
 Tokens = tuple[int, ...]
 Verdict = Literal["true", "false", "unparsed"]
 Words = tuple[str, str]
@@ -34,8 +34,7 @@ TRUE_FALSE: tuple[Verdict, Verdict] = ("true", "false")
 
 PLACE = "[text]"
 _LINE_BREAKS = set("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
-_DTYPES = ("float32", "bfloat16", "float16")
-_TOKENIZERS = {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"}
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _CAUSAL = re.compile(r"(?:CausalLM|LMHeadModel)$")
 _OTHER_MODEL = "name a causal language model: a folder with config, safetensors, tokenizer, or a .gguf file"
 
@@ -47,9 +46,8 @@ def fill(template: str, statement: str) -> str:
     Nothing else in the statement is interpreted: braces, quotes and a further `[text]` stay as they are.
     Raises InputError if the template doesn't hold `[text]` exactly once.
     """
-    if template.count(PLACE) != 1:
-        raise InputError(f"the template holds {PLACE} {template.count(PLACE)} times", where=repr(template),
-                         todo=f"write {PLACE} once, where the statement belongs")
+    require(template.count(PLACE) == 1, f"the template holds {PLACE} {template.count(PLACE)} times",
+            where=repr(template), todo=f"write {PLACE} once, where the statement belongs")
     return template.replace(PLACE, one_line(statement))
 
 
@@ -82,100 +80,73 @@ class LanguageModel:
         return list(map(tuple, self.tokenizer(list(texts), verbose=False)["input_ids"])) if texts else []
 
 
-def load(path: Path | str, *, dtype: str = "float32", device: str = "cpu") -> LanguageModel:
-    """A causal language model from a local folder (safetensors) or a `.gguf` file, in evaluation mode.
+def load(path: Path | str, *, device: str = "cpu") -> LanguageModel:
+    """A causal language model from a local folder (safetensors) or a `.gguf` file, in evaluation mode, float32.
 
-    `dtype`: float32, bfloat16 or float16, whatever the checkpoint's own; GGUF weights are dequantised. Never
-    touches the network, never runs the folder's code. Raises InputError for a folder that is incomplete,
-    pickled, without tokenizer or asks for its own code, for a broken file, and for a dtype or device that
-    isn't there.
+    Whatever the checkpoint's own precision; GGUF weights are dequantised. Never touches the network, never
+    runs the folder's code. Raises InputError for a folder that is incomplete, pickled, without tokenizer or
+    asks for its own code, for a broken file, and for a device that isn't there.
     """
     from hw2_utils.runs import resolve_device
 
     path, device = Path(path), resolve_device(device)
-    if dtype not in _DTYPES:
-        raise InputError(f"no dtype {dtype!r}", where="parameter dtype", todo=f"use one of {_DTYPES}")
-    if problem := _problem_with_files(path):
-        raise _refusal(path, problem)
+    check = functools.partial(require, where=path, todo=_OTHER_MODEL)
+    _check_files(path, check)
     try:
-        model, tokenizer, missing = (_read_gguf if path.suffix == ".gguf" else _read)(path, dtype)
+        model, tokenizer, missing = (_read_gguf if path.suffix == ".gguf" else _read)(path)
     except Exception as error:  # every reader has its own family of errors
         reason = next(iter(str(error).strip().splitlines()), "")
-        raise _refusal(path, f"the model can't be read ({type(error).__name__}: {reason})") from error
-    if missing:
-        raise _refusal(path, f"{len(missing)} weights are missing, such as {min(missing)}")
-    if tokenizer.eos_token is None or len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        raise _refusal(path, "the tokenizer has no end-of-text token or more tokens than the model")
-    return _prepare(model.eval().to(device), tokenizer, path)
+        what = f"the model can't be read ({type(error).__name__}: {reason})"
+        raise InputError(what, where=path, todo=_OTHER_MODEL) from error
+    check(not missing, f"{len(missing)} weights are missing, such as {min(missing, default='')}")
+    fits = tokenizer.eos_token and len(tokenizer) <= model.get_input_embeddings().num_embeddings
+    check(fits, "the tokenizer has no end-of-text token or more tokens than the model")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    tokenizer.split_special_tokens = True  # "<|im_end|>" in a statement is text, not a control token
+    # A base model's config may have neither bos nor eos (phi-1_5's): the tokenizer's eos stands for both.
+    eos, ends = tokenizer.eos_token_id, model.generation_config.eos_token_id
+    ends = frozenset(np.ravel(eos if ends is None else ends).tolist())
+    start = eos if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    model = model.eval().to(device)
+    return LanguageModel(model, tokenizer, path, model.config.max_position_embeddings, start, ends)
 
 
-def _refusal(path: Path, what: str) -> InputError:
-    return InputError(what, where=path, todo=_OTHER_MODEL)
-
-
-def _problem_with_files(path: Path) -> str:
-    """What speaks against a folder or file before any library reads it, "" for nothing."""
+def _check_files(path: Path, check: Callable[[object, str], None]) -> None:
+    """Refuses a folder or file before any library reads it."""
     if path.suffix == ".gguf":
-        return "" if path.is_file() and path.open("rb").read(4) == b"GGUF" else "there is no GGUF file here"
+        check(path.is_file() and path.open("rb").read(4) == b"GGUF", "there is no GGUF file here")
+        return
     hub.check_folder(path)
-    names = {file.name for file in path.iterdir()}
     kinds = json.loads((path / "config.json").read_text("utf-8")).get("architectures") or []
-    if not any(name.endswith(".safetensors") for name in names):
-        return "its weights are pickled: convert them to safetensors"
-    if not names & _TOKENIZERS:
-        return f"there is no tokenizer (one of {', '.join(sorted(_TOKENIZERS))})"
-    return "" if all(map(_CAUSAL.search, kinds)) else f"{', '.join(kinds)} is not a causal language model"
+    check(any(path.glob("*.safetensors")), "its weights are pickled: convert them to safetensors")
+    check(any((path / name).exists() for name in _TOKENIZERS), f"there is no tokenizer (one of {_TOKENIZERS})")
+    check(all(map(_CAUSAL.search, kinds)), f"{', '.join(kinds)} is not a causal language model")
 
 
-def _read(path: Path, dtype: str, quantization: Any = None, **extra: str) -> tuple[Any, Any, set[str]]:
+def _read(path: Path, quantization: Any = None, **extra: str) -> tuple[Any, Any, set[str]]:
     """Model, tokenizer and the names of weights that the checkpoint doesn't hold."""
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     options = {"trust_remote_code": False, "local_files_only": True, **extra}
     model, report = AutoModelForCausalLM.from_pretrained(
-        path, dtype=getattr(torch, dtype), attn_implementation="sdpa", use_safetensors=True,
+        path, dtype="float32", attn_implementation="sdpa", use_safetensors=True,
         quantization_config=quantization, output_loading_info=True, **options)
     return model, AutoTokenizer.from_pretrained(path, **options), set(report["missing_keys"])
 
 
-def _read_gguf(path: Path, dtype: str) -> tuple[Any, Any, set[str]]:
+def _read_gguf(path: Path) -> tuple[Any, Any, set[str]]:
     """As `_read`, but the header is parsed and the names are listed once: transformers repeats both."""
     import gguf
     from transformers import GgufConfig
 
     once = {name: functools.cache(getattr(gguf, name)) for name in ("GGUFReader", "get_tensor_name_map")}
     with patch.multiple(gguf, **once):
-        return _read(path.parent, dtype, GgufConfig(dequantize=True), gguf_file=path.name)
-
-
-def _prepare(model: Any, tokenizer: Any, path: Path) -> LanguageModel:
-    """Fills in the tokens that a base model's config leaves out (phi-1_5's has neither bos nor eos)."""
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    tokenizer.padding_side = "left"
-    tokenizer.split_special_tokens = True  # "<|im_end|>" in a statement is text, not a control token
-    config = model.generation_config
-    if config.eos_token_id is None:
-        config.eos_token_id = tokenizer.eos_token_id
-    config.pad_token_id = tokenizer.pad_token_id
-    ends = np.ravel(config.eos_token_id).tolist()
-    start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    return LanguageModel(model, tokenizer, path, model.config.max_position_embeddings, start, frozenset(ends))
+        return _read(path.parent, GgufConfig(dequantize=True), gguf_file=path.name)
 
 
 # ---------------------------------------------------------------------------------------------- batches
-def overlong(lm: LanguageModel, prompts: Sequence[str], *, room: int = 0) -> list[int]:
-    """Indices of the prompts that lose their start, because they don't fit the context window.
-
-    `room`: tokens to be kept free, that is max_new_tokens for `generate`; for `score` the longest answer's
-    tokens less one.
-    """
-    return [i for i, ids in enumerate(lm.encode(prompts)) if len(ids) > lm.max_tokens - room]
-
-
-def _batches(lm: LanguageModel, rows: Sequence[Tokens], *, needed: Sequence[int], batch_size: int = 1,
-             room: int = 0, share_prefix: bool = True,
-             progress: Progress | None = None) -> Iterator[tuple[list[int], dict[str, Any]]]:
+def _batches(lm: LanguageModel, rows: Sequence[Tokens], *, needed: Sequence[int], batch_size: int, room: int = 0,
+             share_prefix: bool) -> Iterator[tuple[list[int], dict[str, Any]]]:
     """(row indices, model inputs) of each batch: rows of like length together, longest first.
 
     `needed`: how many of a row's last tokens must stay outside the prefix that all rows share. Rows that
@@ -183,9 +154,8 @@ def _batches(lm: LanguageModel, rows: Sequence[Tokens], *, needed: Sequence[int]
     """
     import torch
 
-    limit, done = lm.max_tokens - room, 0
-    if limit < 1:
-        raise InputError(f"{room} new tokens fill the context window", where=lm.path, todo="ask for fewer")
+    limit = lm.max_tokens - room
+    require(limit > 0, f"{room} new tokens fill the context window", where=lm.path, todo="ask for fewer")
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
     if n_long := sum(len(row) > limit for row in rows):
         warnings.warn(f"{n_long} of {len(rows)} inputs exceed {limit} tokens: start cut off", stacklevel=3)
@@ -197,9 +167,6 @@ def _batches(lm: LanguageModel, rows: Sequence[Tokens], *, needed: Sequence[int]
         for start in range(0, len(group), batch_size):
             batch = group[start:start + batch_size]
             yield batch, _inputs(lm, [rows[i][len(prefix):][-limit:] for i in batch], cache)
-            done += len(batch)
-            if progress:
-                progress(done, len(rows))
 
 
 def _inputs(lm: LanguageModel, suffixes: Sequence[Tokens], prefix_cache: Cache | None) -> dict[str, Any]:
@@ -221,7 +188,7 @@ def _inputs(lm: LanguageModel, suffixes: Sequence[Tokens], prefix_cache: Cache |
 
 # ------------------------------------------------------------------------------------------ preferences
 def score(lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str] = (" True", " False"), *,
-          batch_size: int = 16, share_prefix: bool = True, progress: Progress | None = None) -> np.ndarray:
+          batch_size: int = 16, share_prefix: bool = True) -> np.ndarray:
     """Log-likelihood of each answer after each prompt: float64 [len(prompts), len(answers)], in nats.
 
     The sum of log P(token | all before it) over an answer's tokens. Prompt and answer are encoded jointly,
@@ -233,11 +200,10 @@ def score(lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str] = ("
     import torch
 
     scores, wanted = np.zeros((len(prompts), len(answers))), _wanted(lm, prompts, answers)
-    reads = list(wanted.values())
+    rows, reads = list(wanted), list(wanted.values())
     needed = [max(len(answer) for *_, answer in read) for read in reads]
     with torch.inference_mode():
-        for batch, inputs in _batches(lm, list(wanted), needed=needed, batch_size=batch_size,
-                                      share_prefix=share_prefix, progress=progress):
+        for batch, inputs in _batches(lm, rows, needed=needed, batch_size=batch_size, share_prefix=share_prefix):
             logits = lm.model(**inputs, logits_to_keep=max(needed[i] for i in batch)).logits
             for i, log_probs in zip(batch, logits.float().log_softmax(-1).cpu().numpy(), strict=True):
                 for prompt, column, answer in reads[i]:
@@ -255,41 +221,25 @@ def _wanted(lm: LanguageModel, prompts: Sequence[str],
     for k, whole in enumerate(lm.encode([prompt + answer for prompt in prompts for answer in answers])):
         prompt, column = divmod(k, len(answers))
         answer = whole[len(contexts[prompt]):]
-        if not 0 < len(answer) <= lm.max_tokens:
-            raise InputError(f"answer {answers[column]!r} adds {len(answer)} tokens to prompt {prompt + 1}",
-                             todo="use an answer that adds at least one token and fits the context window")
+        what = f"answer {answers[column]!r} adds {len(answer)} tokens to prompt {prompt + 1}"
+        require(0 < len(answer) <= lm.max_tokens, what, where=lm.path,
+                todo="use an answer that adds at least one token and fits the context window")
         context = contexts[prompt] or (lm.start_id,)
         wanted.setdefault(context + answer[:-1], []).append((prompt, column, answer))
     return wanted
 
 
-def token_log_probs(lm: LanguageModel, text: str) -> list[tuple[str, float]]:
-    """Each token of a text and log P(token | all before it), in nats; the first is given the start token.
-
-    A part of a character shows as U+FFFD. Overlong text loses its start, with a warning.
-    """
-    import torch
-
-    with torch.inference_mode():
-        _, inputs = next(_batches(lm, [(lm.start_id, *lm.encode([text])[0])], needed=[1]))
-        log_probs = lm.model(**inputs).logits[0].float().log_softmax(-1)
-    pairs = zip(inputs["input_ids"][0, 1:].tolist(), log_probs, strict=False)
-    return [(lm.tokenizer.decode([token]), float(row[token])) for token, row in pairs]
-
-
 # ------------------------------------------------------------------------------------------------- text
 def generate(lm: LanguageModel, prompts: Sequence[str], *, max_new_tokens: int = 32, batch_size: int = 32,
-             stop: Sequence[str] = ("\n",), progress: Progress | None = None) -> list[str]:
+             stop: Sequence[str] = ("\n",)) -> list[str]:
     """The greedy continuation of each prompt, without the prompt, cut before the first stop string."""
-    tokens = generate_tokens(lm, prompts, max_new_tokens=max_new_tokens, stop=stop, batch_size=batch_size,
-                             progress=progress)
+    tokens = generate_tokens(lm, prompts, max_new_tokens=max_new_tokens, stop=stop, batch_size=batch_size)
     texts = lm.tokenizer.batch_decode(tokens, skip_special_tokens=True)
     return [text[:min((text.find(s) for s in stop if s in text), default=None)] for text in texts]
 
 
 def generate_tokens(lm: LanguageModel, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int = 32,
-                    stop: Sequence[str] = (), share_prefix: bool = True,
-                    progress: Progress | None = None) -> list[list[int]]:
+                    stop: Sequence[str] = (), share_prefix: bool = True) -> list[list[int]]:
     """Greedy new tokens of each prompt, up to and with an end token or one that completes a stop string.
 
     In float32 the tokens of transformers' text-generation pipeline with do_sample=False, one prompt a time.
@@ -301,7 +251,7 @@ def generate_tokens(lm: LanguageModel, prompts: Sequence[str], *, max_new_tokens
     rows, texts = list(dict.fromkeys(contexts)), {}
     with torch.inference_mode():
         for batch, inputs in _batches(lm, rows, needed=[1] * len(rows), room=max_new_tokens,
-                                      batch_size=batch_size, share_prefix=share_prefix, progress=progress):
+                                      batch_size=batch_size, share_prefix=share_prefix):
             texts |= zip((rows[i] for i in batch), _greedy(lm, inputs, max_new_tokens, stop), strict=True)
     return [texts[context] for context in contexts]
 
@@ -372,7 +322,7 @@ def quality(text: str, *, words: Words = TRUE_FALSE) -> dict[str, float | int | 
 
 def _without_echo(text: str, words: Words) -> str:
     either = "|".join(map(re.escape, words))
-    return re.sub(rf"\b(?:{either})\s*(?:/|\b(?:or|and|nor)\b)\s*(?:{either})\b", "either", text, flags=re.I)
+    return re.sub(rf"\b(?:{either})\s*(?:/|\b(?:or|and|nor)\b)\s*(?:{either})\b", "either", text, flags=re.IGNORECASE)
 
 
 def _verdicts(text: str, words: Words) -> Iterator[Verdict]:
@@ -380,7 +330,7 @@ def _verdicts(text: str, words: Words) -> Iterator[Verdict]:
     yes, no = _SYNONYMS.get(words, ((), ()))
     sides = {words[0]: 0, words[1]: 1, **dict.fromkeys(yes, 0), **dict.fromkeys(no, 1)}
     forms = "|".join([*map(re.escape, words), *(word + _DESCRIBES for word in (*yes, *no))])
-    for found in re.finditer(rf"({_NOT})?(?<![^\W_])({forms})(?![^\W_])", _without_echo(text, words), re.I):
+    for found in re.finditer(rf"({_NOT})?(?<![^\W_])({forms})(?![^\W_])", _without_echo(text, words), re.IGNORECASE):
         yield TRUE_FALSE[sides[found[2].casefold()] ^ bool(found[1])]
 
 

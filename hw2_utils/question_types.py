@@ -5,6 +5,19 @@ A question is first turned into plain words (`plain_words`: lower case, odd spel
 first rule of `RULES` whose pattern fits them decides. The answer is never read. The last rule fits
 everything, so each text has exactly one type. A rule sees only what the words say: whether a question is
 absurd for its picture cannot be seen, and no rule claims it.
+
+object_presence: whether a thing is in the picture, yes or no
+object_recognition: the name of a thing that its kind, size or looks describe, not its place
+counting: how many things there are
+color: the color of a thing
+attribute: another property of a thing: shape, material, size, what is written on it
+activity_recognition: what a person or an animal does
+sport_recognition: which sport is played
+positional_reasoning: the name of a thing that is found through where it is, or the place of a thing
+scene_recognition: the room, place, weather or time of day that the whole picture shows
+sentiment_understanding: the mood of a person or of the picture
+utility_affordance: what a thing is good for, or which thing serves a given use
+absurd: a question that has no answer for its picture
 """
 
 from __future__ import annotations
@@ -14,23 +27,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from hw2_utils.datafiles import require
 from hw2_utils.errors import InputError
 
-DEFINITIONS: dict[str, str] = {
-    "object_presence": "whether a thing is in the picture, yes or no",
-    "object_recognition": "the name of a thing that its kind, size or looks describe, not its place",
-    "counting": "how many things there are",
-    "color": "the color of a thing",
-    "attribute": "another property of a thing: shape, material, size, what is written on it",
-    "activity_recognition": "what a person or an animal does",
-    "sport_recognition": "which sport is played",
-    "positional_reasoning": "the name of a thing that is found through where it is, or the place of a thing",
-    "scene_recognition": "the room, place, weather or time of day that the whole picture shows",
-    "sentiment_understanding": "the mood of a person or of the picture",
-    "utility_affordance": "what a thing is good for, or which thing serves a given use",
-    "absurd": "a question that has no answer for its picture",
-}
-TYPES: tuple[str, ...] = tuple(DEFINITIONS)
+TYPES: tuple[str, ...] = (
+    "object_presence", "object_recognition", "counting", "color", "attribute", "activity_recognition",
+    "sport_recognition", "positional_reasoning", "scene_recognition", "sentiment_understanding",
+    "utility_affordance", "absurd")
 SUPPORT_TYPES = ("positional_reasoning", "object_recognition")  # what `bare_support` may be
 
 
@@ -150,18 +153,16 @@ def plain_words(question: str) -> str:
 
     Raises InputError where the question is blank or no text.
     """
-    if is_blank(question):
-        raise InputError(f"a question is empty or no text: {question!r}", where="question",
-                         todo="remove it or fill it in")
+    require(not is_blank(question), f"a question is empty or no text: {question!r:.80}", where="question",
+            todo="remove it or fill it in")
     words = " ".join([SPELLINGS.get(word, word) for word in re.findall(r"\w+", question.lower())])
     return NO_RELATION.sub("", words)
 
 
 def explain(question: str, *, bare_support: str = "positional_reasoning") -> Rule:
     """The rule that types a question; `question_type` says what `bare_support` is and what is raised."""
-    if bare_support not in SUPPORT_TYPES:
-        raise InputError(f"bare_support is {bare_support!r}", where="bare_support",
-                         todo=f"choose one of {', '.join(SUPPORT_TYPES)}")
+    require(bare_support in SUPPORT_TYPES, f"bare_support is {bare_support!r}", where="bare_support",
+            todo=f"choose one of {', '.join(SUPPORT_TYPES)}")
     words = plain_words(question)
     rule = next(rule for rule, pattern in zip(RULES, PATTERNS, strict=True) if pattern.match(words))
     return rule._replace(type=bare_support) if rule.name == "bare support" else rule

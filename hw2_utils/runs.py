@@ -176,7 +176,7 @@ class Run:
     def __init__(self, notebook: str, parameters: dict[str, Any]) -> None:
         self.notebook, self.parameters = notebook, parameters
         self.settings = SimpleNamespace(**profiles.settings(notebook, parameters))
-        self.settings.device = resolve_device(self.settings.device)
+        self.settings.device = resolve_device(parameters.get("device", "cpu"))
         self.id = os.environ.get("HW2_RUN_ID") or new_run_id()
         self.run_dir = Path(self.settings.run_dir or paths.RUNS / "interactive" / notebook).resolve()
         self.lock = claim(self.run_dir)
@@ -400,9 +400,11 @@ class Record:
         return pd.concat([pd.read_parquet(p) for p in sorted((self.folder / "predictions").glob("*.parquet"))],
                          ignore_index=True)
 
-    def model_facts(self, role: str) -> Mapping[str, Any]:
-        """The pinned facts of a model that the run has used."""
-        return self.data["meta"]["models"][role]
+    def require_data(self, name: str, sha256: str) -> None:
+        """Refuses a run that read other data than these."""
+        if self.data["meta"]["data"].get(name) != sha256:
+            raise InputError(f"the run of {self.notebook} read other data ({name})", where=paths.short(self.folder),
+                             todo=f"run notebook {self.notebook} on the same data first, or name its run")
 
 
 def load(folder: Path | str, *, notebook: str, profile: str | None = None, models: Mapping[str, Any] | None = None) -> Record:

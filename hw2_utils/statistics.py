@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -198,3 +198,26 @@ def sentence(paired: Paired, name_a: str, name_b: str, metric: str = "accuracy",
         evidence = f"equal on every example, {unit}"
     note = "; the test and the interval disagree" if by_test != by_interval else ""
     return f"No difference shown in {metric} between {name_a} and {name_b} ({evidence}{note})."
+
+
+def compare(predictions: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, cluster: str | None = None,
+            by: pd.Series | None = None) -> pd.DataFrame:
+    """Paired tests of pairs of methods on one split, overall and in each group of `by`, all as one family.
+
+    Rows "a - b" and "a - b: group"; columns: those of `Paired`, `p_holm` (adjusted over the family), `sentence` (made
+    from the adjusted outcome). `by`: a group for each row of `predictions`; a group in fewer than two units is left out.
+    """
+    blocks = {"": predictions}
+    if by is not None:
+        blocks |= {str(name): block for name, block in predictions.groupby(by) if block[cluster or "id"].nunique() > 1}
+    tests, about = {}, []
+    for group, block in blocks.items():
+        frames = dict(list(block.groupby("method", sort=False)))
+        for a, b in pairs:
+            tests[f"{a} - {b}" + f": {group}" * bool(group)] = paired_test(frames[a], frames[b], cluster=cluster)
+            about.append((f"`{a}`", f"`{b}`", "accuracy" + f" on {group}" * bool(group)))
+    table = pd.DataFrame([vars(t) for t in tests.values()], index=list(tests))
+    table["p_holm"] = holm(table["p_value"])
+    table["sentence"] = [sentence(replace(t, p_value=p), *words)
+                         for t, p, words in zip(tests.values(), table["p_holm"], about, strict=True)]
+    return table

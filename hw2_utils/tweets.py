@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from hw2_utils.datafiles import files_sha256, read_lines, read_text, require_files
+from hw2_utils.datafiles import files_sha256, kept_notes, read_lines, read_text, require, require_files
 from hw2_utils.errors import InputError
 
-HUB_FILES = {split: f"{name}-00000-of-00001.parquet" for split, name in
-             (("train", "train"), ("val", "validation"), ("test", "test"))}
+HUB_NAMES = {"train": "train", "val": "validation", "test": "test"}
+HUB_FILES = {split: f"{name}-00000-of-00001.parquet" for split, name in HUB_NAMES.items()}
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def read(folder: Path | str, *, classes: tuple[str, ...] = ("negative", "neutral
     classes = _read_mapping(folder / "mapping.txt") if "mapping.txt" in names else classes
     read_split = _read_parquet if is_hub else _read_text_files
     splits = {split: _frame(split, *read_split(folder, split), classes=classes) for split in HUB_FILES}
-    if splits["train"]["label"].nunique() < 2:
-        raise InputError("train has one class only", where=folder, todo="add tweets of another class")
+    one_class = splits["train"]["label"].nunique() < 2
+    require(not one_class, "train has one class only", where=folder, todo="add tweets of another class")
     return Tweets(splits, classes, _notes(splits), files_sha256(folder / name for name in names))
 
 
@@ -55,8 +55,8 @@ def subset(tweets: Tweets, *, max_train_examples: int, seed: int = 0) -> Tweets:
     inside a larger one, and file order is kept. Raises InputError for a number below 0 and for 1.
     """
     train = tweets.splits["train"]
-    if max_train_examples < 0 or max_train_examples == 1:
-        raise InputError(f"max_train_examples is {max_train_examples}", todo="give 0 (all) or at least 2")
+    require(max_train_examples == 0 or max_train_examples > 1, f"max_train_examples is {max_train_examples}",
+            where="parameters", todo="give 0 (all) or at least 2")
     if max_train_examples == 0 or max_train_examples >= len(train):
         return tweets
     by_class = train["label"].sample(frac=1, random_state=seed).groupby(train["label"])
@@ -67,20 +67,20 @@ def subset(tweets: Tweets, *, max_train_examples: int, seed: int = 0) -> Tweets:
 
 
 def _read_mapping(path: Path) -> tuple[str, ...]:
-    rows = [line.split("\t") for line in read_text(path).rstrip().split("\n")]
-    names = tuple("".join(cells[1:2]).strip() for cells in rows)
-    for number, cells in enumerate(rows):
-        if cells[0].strip() != str(number) or names[number] in ("", *names[:number]):
-            raise InputError(f"bad mapping {cells!s:.80}", where=f"{path}, row {number + 1}",
-                             todo="a line a class: its number, counted from 0, a tab, a name of its own")
-    return names
+    names: list[str] = []
+    for line in read_text(path).rstrip().split("\n"):
+        number, name = (line.split("\t") + [""])[:2]
+        require(number.strip() == str(len(names)) and name.strip() not in ("", *names),
+                f"bad mapping {[number, name]!s:.80}", where=f"{path}, row {len(names) + 1}",
+                todo="a line a class: its number, counted from 0, a tab, a name of its own")
+        names.append(name.strip())
+    return tuple(names)
 
 
 def _read_text_files(folder: Path, split: str) -> tuple[list[str], list[str], str]:
     texts, labels = (read_lines(folder / f"{split}_{part}.txt") for part in ("text", "labels"))
-    if len(texts) != len(labels):
-        raise InputError(f"{split}_text.txt has {len(texts)} lines, {split}_labels.txt has {len(labels)}",
-                         where=folder, todo="give each tweet one line in both files")
+    what = f"{split}_text.txt has {len(texts)} lines, {split}_labels.txt has {len(labels)}"
+    require(len(texts) == len(labels), what, where=folder, todo="give each tweet one line in both files")
     return texts, [label.strip() for label in labels], f"{folder / split}_labels.txt"
 
 
@@ -97,12 +97,11 @@ def _read_parquet(folder: Path, split: str) -> tuple[list[str], list[str], str]:
 
 def _frame(split: str, texts: list, labels: list[str], where: str, *, classes: tuple) -> pd.DataFrame:
     names = {str(number): name for number, name in enumerate(classes)}
-    if not texts:
-        raise InputError(f"the {split} split is empty", where=where, todo="give it at least one tweet")
+    require(texts, f"the {split} split is empty", where=where, todo="give it at least one tweet")
     for row, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
-        if label not in names or not isinstance(text, str):
-            what = f"label {label!r:.80} is not in the mapping" if label not in names else f"text is {text!r}"
-            raise InputError(what, where=f"{where}, row {row}", todo=f"labels are {names}, text a string")
+        what = f"text is {text!r:.80}" if label in names else f"label {label!r:.80} is not in the mapping"
+        require(label in names and isinstance(text, str), what, where=f"{where}, row {row}",
+                todo=f"labels are {names}, text a string")
     ids = [f"{split}/{row}" for row in range(len(texts))]
     return pd.DataFrame({"id": ids, "text": texts, "label": [names[label] for label in labels]})
 
@@ -110,9 +109,9 @@ def _frame(split: str, texts: list, labels: list[str], where: str, *, classes: t
 def _notes(splits: dict[str, pd.DataFrame]) -> list[str]:
     notes, seen = [], set(splits["train"]["text"])
     for split, frame in splits.items():
-        counts = {"blank tweets": (frame["text"].map(str.strip) == "").sum(),
-                  "exact duplicates of an earlier row": frame.duplicated(["text", "label"]).sum(),
-                  "tweets over 280 characters": (frame["text"].map(len) > 280).sum(),  # the platform's limit
-                  "tweets whose text is also in train": frame["text"].isin(seen).sum() * (split != "train")}
-        notes += [f"{split}: {count:,} {what} (kept)" for what, count in counts.items() if count]
+        notes += kept_notes(split, {
+            "blank tweets": (frame["text"].map(str.strip) == "").sum(),
+            "exact duplicates of an earlier row": frame.duplicated(["text", "label"]).sum(),
+            "tweets over 280 characters": (frame["text"].map(len) > 280).sum(),  # the platform's limit
+            "tweets whose text is also in train": frame["text"].isin(seen).sum() * (split != "train")})
     return notes

@@ -1,4 +1,4 @@
-"""DAQUAR: the CSV reader, the published question file and its reduction, pictures of every kind."""
+"""DAQUAR: the CSV reader, pictures of every kind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import struct
 import sys
 import tempfile
 import zlib
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -116,63 +115,13 @@ def test_any_question_survives_the_csv(questions, end, bom):
     assert vqa.splits["train"]["question"].tolist() == questions
 
 
-# The published question file
-
-def test_raw_lines_become_pairs(tmp_path):
-    (tmp_path / "qa.raw.txt").write_bytes(b"\xef\xbb\xbfwhat is on the desk in the image3 ?\r\nlamp, book\r\n"
-                                          b"how many chairs in image912 are in this image912?\r\n4")
-    raw = daquar.read_raw(tmp_path)
-    assert raw.values.tolist() == [["what is on the desk in the image3 ?", "lamp, book", "image3"],
-                                   ["how many chairs in image912 are in this image912?", "4", "image912"]]
-
-
-@pytest.mark.parametrize("content, message", [
-    ("what in the image3 ?\nlamp\nwhat in the image4 ?\n", "3 lines"), ("", "0 lines"),
-    ("what in the image3 ?\nlamp\nwhat is it ?\nbed\n", r"row 3.*'what is it \?' names no image"),
-    ("what in the image3 ?\n \n", "row 1.*has an empty answer")])
-def test_broken_raw_file_is_refused(tmp_path, content, message):
-    (tmp_path / "qa.raw.txt").write_text(content)
-    with pytest.raises(InputError, match="qa.raw.txt.*" + message):
-        daquar.read_raw(tmp_path)
-
-
-def test_reduction_takes_frequent_answers_and_strips_the_tail():
-    tails = [" in the image7 ?", " on this image7 ?", " of image7?", " at the image7 ? ", " from image7 ?",
-             " image7 ?", "image7 ?"]
-    answers = ["b", "b", "a", "a", "d", "c", "b"]
-    raw = pd.DataFrame({"question": [f"what is on image9 by it{tail}" for tail in tails], "answer": answers,
-                        "image_id": "image7"})
-    reduced = daquar.reduce_to_classes(raw, n_classes=3)  # d and c are equally frequent: c by alphabet
-    assert reduced["answer"].tolist() == ["b", "b", "a", "a", "c", "b"]
-    assert set(reduced["question"]) == {"what is on image9 by it"}
-    assert daquar.reduce_to_classes(raw, classes=("c", "d"))["answer"].tolist() == ["d", "c"]
-
-
-@pytest.mark.parametrize("n_classes", [1, 0, -3, 5])
-def test_reduction_to_an_impossible_number_of_classes_is_refused(n_classes):
-    raw = pd.DataFrame({"question": list("wxyz"), "answer": list("abcd"), "image_id": "image1"})
-    with pytest.raises(InputError, match=rf"n_classes is {n_classes}\b.*\n.*2 to 4"):
-        daquar.reduce_to_classes(raw, n_classes=n_classes)
-
-
-# Keys and counts
+# Keys
 
 def test_content_key_ignores_case_and_spacing_only():
     key = hashlib.sha256(b"image3\nwhat is here").hexdigest()[:16]
     assert daquar.content_key("image3", " What  is\there ") == key
     others = {daquar.content_key("image3", "what is there"), daquar.content_key("image4", "what is here")}
     assert len({key, *others}) == 3
-
-
-def test_data_card_by_hand(tmp_path):
-    splits = SMALL | {"val": [("What is on  the table", "sofa", "image3"), ("what is black", "2", "image3"),
-                              ("what is black", "2", "image3"), ("what is black", "lamp", "image5")]}
-    card = daquar.data_card(daquar.read(write_vqa(tmp_path, splits)))
-    assert card.loc["val"].to_dict() == {
-        "questions": 4, "images": 2, "questions_per_image": 2.0, "answers": 3, "question_words_mean": 3.5,
-        "question_words_max": 5, "duplicates": 1, "contradictory_pairs": 0, "question_seen_in_train": 0.25}
-    assert pd.isna(card.loc["train", "question_seen_in_train"])
-    assert card.loc["test", "question_seen_in_train"] == 1.0
 
 
 # Pictures
@@ -389,24 +338,9 @@ def test_real_files():
         path = Path(REAL) / "daquar" / f"new_data_{split}.csv"
         expected = pd.read_csv(path, dtype=str, keep_default_na=False)
         assert frame[["question", "answer", "image_id"]].values.tolist() == expected.values.tolist()
-    card = daquar.data_card(vqa)
-    assert card["images"].tolist() == [570, 76, 115]
-    assert card["duplicates"].tolist() == [43, 16, 10]
-
-
-@needs_real_data
-def test_published_questions_reduce_to_the_course_rows_in_order():
-    folder = Path(REAL) / "daquar"
-    vqa, raw = daquar.read(folder), daquar.read_raw(folder)
-    assert len(raw) == 6795
-    reduced = daquar.reduce_to_classes(raw, classes=vqa.classes)
-    matched = 0
-    for frame in vqa.splits.values():
-        ours = reduced[reduced["image_id"].isin(frame["image_id"])].values.tolist()
-        assert ours == frame[["question", "answer", "image_id"]].values.tolist()
-        matched += len(ours)
-    assert matched == len(reduced) == 3343
-    assert Counter(raw["answer"]).most_common(1) == [("2", 272)]
+    assert [frame["image_id"].nunique() for frame in vqa.splits.values()] == [570, 76, 115]
+    for split, n_duplicates in (("train", 43), ("val", 16), ("test", 10)):
+        assert f"{split}: {n_duplicates} exact duplicates of an earlier row (kept)" in vqa.notes
 
 
 @needs_real_data

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hw2_utils import embedding_cache as ec
-from hw2_utils.embedding_cache import EmbeddingCache, image_key, normalise_text, text_key
+from hw2_utils.embedding_cache import EmbeddingCache, image_key, text_key
 from hw2_utils.errors import Hw2Error, InputError
 
 DIM = 6
@@ -199,12 +199,6 @@ def test_a_bad_result_is_refused_and_nothing_written(cache: EmbeddingCache, resu
     assert fill(cache, ["a", "b"]) == ["a", "b"]
 
 
-@pytest.mark.parametrize("keys", ["abc", [""], [b"x"], [1], [None], ["\ud800"]])
-def test_bad_keys_are_refused(cache: EmbeddingCache, keys: Sequence[str]) -> None:
-    with pytest.raises(InputError, match="keys"):
-        cache.encode(keys, forbidden)
-
-
 def test_batch_size_below_one_is_refused(cache: EmbeddingCache) -> None:
     with pytest.raises(InputError, match="batch_size is 0"):
         cache.encode(["a"], forbidden, batch_size=0)
@@ -297,51 +291,14 @@ def test_text_keys_differ_exactly_where_texts_do(one: str, other: str) -> None:
     assert (text_key(one) == text_key(other)) == (one == other)
 
 
-def test_nfc_and_nfd_differ_unless_the_caller_normalises(cache: EmbeddingCache) -> None:
+def test_nfc_and_nfd_are_two_texts() -> None:
     nfc, nfd = "caf\u00e9", "cafe\u0301"
     assert unicodedata.normalize("NFC", nfd) == nfc and text_key(nfc) != text_key(nfd)
-    assert text_key(normalise_text(f" {nfd}\r\n")) == text_key(nfc)
-    assert fill(cache, [nfc, nfd]) == [nfc, nfd]  # keys themselves are never normalised
 
 
-TRICKY = ("aB\u00e9e\u0301\u0327\u1e9b\u0323\uac00\u1100\u1161\u212b\uf900\u8c48\u00df"
-          " \t\n\r\x0b\x1c\x85\xa0\u2003\u3000\u200b.,'<")
-TEXTS = st.text(st.sampled_from(TRICKY) | st.characters(exclude_categories=["Cs"]))
-
-
-@settings(max_examples=300, deadline=None)
-@given(TEXTS)
-def test_an_uncased_bert_tokeniser_sees_no_difference_after_normalising(text: str) -> None:
-    tokenizers = pytest.importorskip("tokenizers")
-    normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
-    splitter = tokenizers.pre_tokenizers.BertPreTokenizer()
-
-    def words(text: str) -> list[str]:
-        return [word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))]
-
-    assert words(normalise_text(text)) == words(text)
-    assert normalise_text(normalise_text(text)) == normalise_text(text)
-
-
-def test_image_keys_hold_dtype_shape_and_content() -> None:
-    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    changed = pixels.copy()
-    changed[1, 2, 0] ^= 1
-    variants = [pixels, changed, pixels.reshape(4, 2, 3), pixels.reshape(-1), pixels.astype(np.int8),
-                pixels.astype(np.uint16), pixels.astype(">u2"), pixels.astype(np.float32),
-                pixels[:, ::-1], pixels[..., ::-1], pixels.tobytes(), b"",
-                np.zeros((0, 3), np.uint8), np.zeros((3, 0), np.uint8)]
-    assert len({image_key(variant) for variant in variants}) == len(variants)
-    for same in (pixels.copy(), np.asfortranarray(pixels), np.flip(np.flip(pixels))):
-        assert image_key(same) == image_key(pixels)
-    assert image_key(b"same") != text_key("same")
-
-
-@pytest.mark.parametrize("pixels", ["a.png", None, [[1, 2]], np.array(["a"]), np.array([None]),
-                                    np.zeros(1, [("r", "u1")])])
-def test_image_keys_of_anything_else_are_refused(pixels: object) -> None:
-    with pytest.raises(InputError, match="a picture can't be"):
-        image_key(pixels)
+def test_image_keys_are_of_the_content() -> None:
+    assert len({image_key(content) for content in (b"", b"a", b"b", b"ab")}) == 4
+    assert image_key(b"same") == image_key(bytes(bytearray(b"same"))) != text_key("same")
 
 
 # --- altered and cut files ------------------------------------------------------------------------
@@ -412,15 +369,13 @@ def test_a_cut_file_is_named_moved_aside_and_rebuilt(tmp_path: Path, whole_file:
     assert fill(EmbeddingCache(SPEC, folder=folder), keys) == []
 
 
-def test_a_cut_file_is_refused_on_opening(tmp_path: Path, whole_file: bytes) -> None:
+def test_a_cut_file_is_named_by_verify_which_changes_nothing(tmp_path: Path, whole_file: bytes) -> None:
     path = EmbeddingCache(SPEC, folder=tmp_path).path
     for size in cuts(len(whole_file)):
         path.write_bytes(whole_file[:size])
-        with pytest.raises(ec.CorruptStoreError, match="store is cut") as raised:
-            EmbeddingCache(SPEC, folder=tmp_path, on_corrupt="refuse")
-        assert raised.value.where == str(path) and "move it away" in str(raised.value)
-        assert path.read_bytes() == whole_file[:size]  # refusing changes nothing
-        assert any(str(path) in problem for problem in ec.verify(tmp_path))
+        (problem,) = ec.verify(tmp_path)
+        assert str(path) in problem and "store is cut" in problem and "move it away" in problem
+        assert path.read_bytes() == whole_file[:size]
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -461,7 +416,7 @@ def test_who_comes_late_never_moves_the_rebuilt_store_aside(tmp_path: Path, cach
 
 def test_the_log_of_a_deleted_file_is_not_replayed(tmp_path: Path, cache: EmbeddingCache) -> None:
     with closing(sqlite3.connect(cache.path)) as db:
-        db.execute("INSERT INTO items VALUES ('stale', x'00', x'00', 0)")
+        db.execute("INSERT INTO items VALUES ('stale', x'00', x'00')")
         db.commit()
         log = Path(f"{cache.path}-wal").read_bytes()
     assert log
@@ -580,20 +535,15 @@ def test_list_names_each_store(tmp_path: Path, stores: Callable) -> None:
         ec.list_stores(tmp_path / "nowhere")
 
 
-def test_prune_by_model_by_age_and_both(tmp_path: Path, stores: Callable) -> None:
+def test_prune_empties_the_stores_of_one_model(tmp_path: Path, stores: Callable) -> None:
     one, two = stores("c", some_keys(200), model="one"), stores("c", some_keys(20), model="two")
-    for cache in (one, two):
-        sql(cache.path, "UPDATE items SET written_s = written_s - 864000 WHERE key IN (?, ?)", *some_keys(2))
-    assert ec.prune(tmp_path / "c", model="one", older_than_days=9) == {one.path.name: 2}
-    assert ec.prune(tmp_path / "c", older_than_days=11) == {one.path.name: 0, two.path.name: 0}
-    assert ec.prune(tmp_path / "c", older_than_days=9) == {one.path.name: 0, two.path.name: 2}
     size = one.path.stat().st_size
-    assert ec.prune(tmp_path / "c", model="one") == {one.path.name: 198}
+    assert ec.prune(tmp_path / "c", model="one") == {one.path.name: 200}
     assert one.path.stat().st_size < size
-    assert fill(two, some_keys(20)[2:]) == [] and fill(one, some_keys(3)) == some_keys(3)
+    assert fill(two, some_keys(20)) == [] and fill(one, some_keys(3)) == some_keys(3)
     assert ec.prune(tmp_path / "c", model="absent") == {}
     with pytest.raises(InputError, match="nothing to prune"):
-        ec.prune(tmp_path / "c")
+        ec.prune(tmp_path / "c", model=None)
 
 
 def test_union_holds_what_both_hold(tmp_path: Path, stores: Callable) -> None:

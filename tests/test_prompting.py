@@ -120,7 +120,6 @@ def test_one_overlong_prompt_is_cut_counted_and_leaves_the_others_alone(
 
     small = dataclasses.replace(lm, max_tokens=80)
     long = prompting.fill(FEW_SHOT, "very " * 200 + "long")
-    assert prompting.overlong(small, [*few_shot, long]) == [len(few_shot)]
     with pytest.warns(UserWarning, match=r"1 of \d+ inputs exceed 80 tokens"):
         got = prompting.score(small, [long, *few_shot])
     np.testing.assert_allclose(got[1:], prompting.score(lm, few_shot), atol=1e-4, rtol=0)
@@ -139,21 +138,6 @@ def test_nothing_to_score_and_answers_without_tokens(lm: prompting.LanguageModel
         prompting.score(lm, ["Bats are blind:"], ("",))
     with pytest.raises(InputError, match="fill the context window"):
         prompting.generate(lm, ["Bats"], max_new_tokens=lm.max_tokens)
-
-
-def test_progress_ends_at_the_total(lm: prompting.LanguageModel, few_shot: list[str]) -> None:
-    seen: list[tuple[int, int]] = []
-    prompting.score(lm, few_shot[:3], batch_size=2, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(2, 3), (3, 3)]
-
-
-def test_token_log_probs_add_up_to_the_score_of_the_text(lm: prompting.LanguageModel) -> None:
-    text = "Bats are blind. 🙂"
-    strip = prompting.token_log_probs(lm, text)
-    assert "".join(token for token, _ in strip).startswith("Bats are blind.")
-    assert len(strip) == len(lm.encode([text])[0])
-    assert sum(value for _, value in strip) == pytest.approx(plain_score(lm, "", text), abs=1e-3)
-    assert prompting.token_log_probs(lm, "") == []
 
 
 # -------------------------------------------------------------------------------------------- generation
@@ -413,8 +397,6 @@ def test_phi_folder(phi_folder: Path) -> None:
     np.testing.assert_allclose(prompting.score(phi, prompts, ANSWERS), expected, atol=1e-4, rtol=0)
     assert prompting.generate_tokens(phi, prompts, max_new_tokens=8) == [
         pipeline_tokens(phi, prompt, max_new_tokens=8) for prompt in prompts]
-    half = prompting.load(phi_folder, dtype="bfloat16")
-    assert {p.dtype for p in half.model.parameters()} == {torch.bfloat16}
 
 
 def test_folders_that_are_refused(phi_folder: Path, tmp_path: Path) -> None:
@@ -454,8 +436,6 @@ def test_files_and_requests_that_are_refused(gguf_file: Path, tmp_path: Path) ->
     for name, message in (("none", "no GGUF file"), ("text", "no GGUF file"), ("cut", "can't be read")):
         with pytest.raises(InputError, match=message):
             prompting.load(tmp_path / f"{name}.gguf")
-    with pytest.raises(InputError, match="no dtype 'float8'"):
-        prompting.load(gguf_file, dtype="float8")
     with pytest.raises(InputError, match="no device 'npu'"):
         prompting.load(gguf_file, device="npu")
 
