@@ -12,26 +12,34 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 
-from scenes import Scene, SceneObject, describe, draw
+from scenes import Scene, SceneObject, counts, describe, draw, plural, words
 
 OUT = Path(__file__).resolve().parents[1] / "daquar"
 SPLITS = {"train": 180, "val": 60, "test": 60}  # images
 QUESTIONS = {"train": 900, "val": 300, "test": 300}
 SHARES = {"positional": 0.63, "counting": 0.22, "color": 0.11, "object": 0.04}
 EXTRAS = 260  # published pairs outside the 30 classes: several answers, rare answers
+CAP = 0.07  # of a split's questions that one answer may have; numbers and colours as in DAQUAR
+CAPS = {"1": 0.05, "2": 0.08, "3": 0.06, "4": 0.035, "5": 0.02} | dict.fromkeys(("white", "brown"), 0.035)
+FLOOR = 0.013  # of a split's questions that each answer gets before any gets more
 JPEG_QUALITY = 76
 MIN_CLEAR = 6  # objects in view; emptier rooms are passed over
+MIN_AREA = 0.0004  # share of the picture below which a thing counts as out of view
+MIN_AREA_OF_PARTS = 0.001  # share of the picture that each drawer or book needs to be counted
+MIN_LEAD = 6  # pixels by which the closest thing is closer than the next
+PLURAL_ONLY = ("books", "blinds")
+NO_ONE_COLOUR = ("books", "picture", "mirror", "window", "plant")  # a pile, a frame, a pot: not of one colour
 
 COLOURS = ("white", "brown", "red", "black", "blue")
 NUMBERS = ("1", "2", "3", "4", "5")
 THINGS = (
-    "table chair window lamp picture cabinet bed sofa books garbage_bin television mirror door pillow towel "
-    "curtain bookshelf plant clock rug"
-).split()
+    "table", "chair", "window", "lamp", "picture", "cabinet", "bed", "sofa", "books", "garbage_bin", "television",
+    "mirror", "door", "pillow", "towel", "curtain", "bookshelf", "plant", "clock", "rug",
+)  # fmt: skip
 CLASSES = (*NUMBERS, *COLOURS, *THINGS)
-PLURALS = {"books": "books", "bookshelf": "bookshelves"}
 
 PHRASES: dict[str, tuple[str, ...]] = {
     "left of": ("what is on the left side of the {}", "what is to the left of the {}", "what is left of {}",
@@ -55,6 +63,9 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "close": ("what is close to the {}", "what is the object close to the {}", "what is near the {}"),
     "count": ("how many {} are there", "how many {} are in the picture", "how many {} found",
               "how many {} are there in the room"),
+    "drawers": ("how many drawers are there in the {}", "how many drawers in the {}",
+                "how many drawers does the {} have", "how many drawers are found in the {}"),
+    "laid": ("how many {} are there on the {}", "how many {} are on the {}", "how many {} kept on the {}"),
     "colour": ("what is the colour of the {}", "what colour is the {}", "what color is the {}",
                "what is the color of {}"),
     "largest": ("what is the largest object", "what is largest object", "what is the largest object in this picture"),
@@ -84,44 +95,63 @@ class Pair:
 # ------------------------------------------------------------------------------------- candidates
 def _distinct(scene: Scene) -> dict[int, str]:
     """How to speak of each object that can be told apart: by name, else by colour and name."""
-    visible = [o for o in scene.objects if o.area > 0.0004]
+    visible = [o for o in scene.objects if o.area > MIN_AREA]
     names = Counter(o.name for o in visible)
     looks = Counter((o.colour, o.name) for o in visible)
     found = {}
     for o in visible:
-        words = o.name.replace("_", " ")
         if o.clear and names[o.name] == 1:
-            found[o.index] = words
-        elif o.clear and looks[o.colour, o.name] == 1:
-            found[o.index] = f"{o.colour} {words}"
+            found[o.index] = words(o.name)
+        elif o.clear and looks[o.colour, o.name] == 1 and o.name not in NO_ONE_COLOUR:
+            found[o.index] = f"{o.colour} {words(o.name)}"
     return found
 
 
 def _answer(objects: list[SceneObject]) -> str | None:
     """The class of the objects, several as a list; None where one is too hidden to tell."""
-    objects = [o for o in objects if o.area > 0.0004]
+    objects = [o for o in objects if o.area > MIN_AREA]
     if not objects or not all(o.clear for o in objects):
         return None
     return ", ".join(sorted({o.name for o in objects}))
 
 
+def _gap(a: SceneObject, b: SceneObject) -> float:
+    """Pixels between two boxes, 0 where they overlap."""
+    across = max(a.box[0] - b.box[2], b.box[0] - a.box[2], 0)
+    down = max(a.box[1] - b.box[3], b.box[1] - a.box[3], 0)
+    return (across**2 + down**2) ** 0.5
+
+
+def _on_side(a: SceneObject, relation: str, b: SceneObject) -> bool:
+    """Whether a's middle lies beyond b's edge on that side of the picture, at b's height."""
+    middle = (a.box[0] + a.box[2]) / 2
+    beside = middle < b.box[0] if relation == "left of" else middle > b.box[2]
+    return beside and a.box[1] < b.box[3] and b.box[1] < a.box[3]
+
+
 def _related(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
-    """Questions by a relation to an object that can be told apart."""
+    """Questions by a relation to an object that can be told apart; no other thing may look like the answer."""
     by_index = {o.index: o for o in scene.objects}
+    visible = [o for o in scene.objects if o.area > MIN_AREA]
     groups: dict[tuple[str, int], list[SceneObject]] = defaultdict(list)
     for a, relation, b in scene.relations:
         groups[relation, b].append(by_index[a])
-    near: dict[int, list[SceneObject]] = defaultdict(list)
-    for (relation, b), objects in groups.items():
-        if relation in ("left of", "right of", "in front of", "behind"):
-            near[b].extend(objects)
     phrases = _distinct(scene)
     for (relation, b), objects in sorted(groups.items()):
-        if b in phrases:
-            yield "positional", relation, phrases[b], _answer(objects)
-    for b, objects in sorted(near.items()):
-        if b in phrases:
-            yield "positional", "close", phrases[b], _answer(objects)
+        if b not in phrases:
+            continue
+        target, names = by_index[b], {o.name for o in objects}
+        if relation in ("left of", "right of"):
+            nearest = min(_gap(o, target) for o in objects)
+            rivals = [o for o in visible if o.name not in names and o.name != "rug" and _on_side(o, relation, target)]
+            if any(_gap(o, target) <= nearest for o in rivals):
+                continue
+        yield "positional", relation, phrases[b], _answer(objects)
+    for b, phrase in sorted(phrases.items()):
+        target = by_index[b]
+        others = sorted((_gap(o, target), o.name, o.index) for o in visible if o.index != b and o.name != "rug")
+        if len(others) > 1 and others[1][0] > others[0][0] + MIN_LEAD:
+            yield "positional", "close", phrase, _answer([by_index[others[0][2]]])
 
 
 def _placed(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
@@ -139,43 +169,66 @@ def _placed(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
     yield "positional", "corner", "", _answer(corner)
 
 
-def _plural(name: str) -> str:
-    return PLURALS.get(name, name + "s").replace("_", " ")
+def _unhidden(o: SceneObject, scene: Scene) -> bool:
+    """Whether nothing that stands nearer to the viewer covers more than a little of o's box."""
+    for other in scene.objects:
+        if other.index not in (o.index, o.carrier) and other.carrier != o.index and other.low[2] < o.low[2]:
+            across = min(o.box[2], other.box[2]) - max(o.box[0], other.box[0])
+            down = min(o.box[3], other.box[3]) - max(o.box[1], other.box[1])
+            size = (o.box[2] - o.box[0]) * (o.box[3] - o.box[1])
+            if min(across, down) > 0 and across * down > 0.04 * size:
+                return False
+    return o.clear
 
 
 def _counted(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
-    """Counts by name, by colour and name, and of what lies on one object; hidden ones forbid the question."""
-    groups: dict[str, list[SceneObject]] = defaultdict(list)
+    """Counts by name, by colour and name, of what lies on one object, of drawers and of the books of a pile."""
     phrases = _distinct(scene)
+    whole = counts(scene.objects)
+    for name, number in whole.items():
+        if name not in PLURAL_ONLY:
+            yield "counting", "count", plural(name), str(number)
+    groups: dict[tuple[str, str], list[SceneObject]] = defaultdict(list)
     for o in scene.objects:
-        groups[_plural(o.name)].append(o)
-        groups[f"{o.colour} {_plural(o.name)}"].append(o)
-        if o.carrier in phrases:
-            groups[f"{_plural(o.name)} on the {phrases[o.carrier]}"].append(o)
-    for words, objects in sorted(groups.items()):
-        if objects[0].name != "books":
-            whole = all(o.clear for o in objects)
-            yield "counting", "count", words, str(len(objects)) if whole else None
+        if o.name in whole and o.name not in NO_ONE_COLOUR:
+            groups["count", f"{o.colour} {plural(o.name)}"].append(o)
+        if o.name in whole and o.name not in PLURAL_ONLY and o.carrier in phrases:
+            groups["laid", f"{plural(o.name)}|{phrases[o.carrier]}"].append(o)
+    for (form, text), objects in sorted(groups.items()):
+        if len(objects) > 1:  # naming one thing so closely would give the number away
+            yield "counting", form, text, str(len(objects))
+    piles = Counter(o.carrier for o in scene.objects if o.name == "books")
+    for o in scene.objects:
+        parts_seen = o.area > MIN_AREA_OF_PARTS * o.count and _unhidden(o, scene)
+        if o.drawers and parts_seen and o.index in phrases:
+            yield "counting", "drawers", phrases[o.index], str(o.count)
+        if o.name == "books" and parts_seen and piles[o.carrier] == 1 and o.carrier in phrases:
+            yield "counting", "laid", f"books|{phrases[o.carrier]}", str(o.count)
 
 
 def _coloured(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
     """Colours of objects that their name tells apart, and of the wall."""
-    for index, words in sorted(_distinct(scene).items()):
-        o = next(o for o in scene.objects if o.index == index)
-        if words == o.name.replace("_", " ") and o.name not in ("books", "plant", "television", "monitor"):
-            yield "color", "colour", words, o.colour
+    phrases = _distinct(scene)
+    for o in scene.objects:
+        if phrases.get(o.index) == words(o.name) and o.name not in (*NO_ONE_COLOUR, "television", "monitor"):
+            yield "color", "colour", words(o.name), o.colour
     yield "color", "colour", "wall", scene.wall_colour
 
 
 def _recognised(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
-    """The clearly largest object, of all and of one colour; the only object of a colour."""
+    """The clearly largest object, of all and of one colour; the only object of a colour.
+
+    Not the wall's colour, nor brown: floors, frames and headboards are brown in every room.
+    """
     ranked = sorted(scene.objects, key=lambda o: -o.area)
-    colours = sorted({o.colour for o in ranked})
+    colours = sorted({o.colour for o in ranked} - {scene.wall_colour, "brown"})
     for colour in ["", *colours]:
         some = [o for o in ranked if not colour or o.colour == colour]
-        if some[0].clear and (len(some) == 1 or some[0].area > 1.4 * some[1].area):
+        if not some[0].clear or (colour and some[0].name in NO_ONE_COLOUR):
+            continue
+        if len(some) == 1 or some[0].area > 1.4 * some[1].area:
             yield "object", "largest coloured" if colour else "largest", colour, some[0].name
-        if colour and len(some) == 1 and some[0].clear:
+        if colour and len(some) == 1:
             yield "object", "coloured", colour, some[0].name
 
 
@@ -191,12 +244,12 @@ def candidates(image: int, scene: Scene, rng: random.Random) -> list[Pair]:
     """All questions that the scene answers, each phrased once; the first phrase of a list is the usual one."""
     pairs = []
     for source in (_related, _placed, _counted, _coloured, _recognised):
-        for kind, form, words, answer in source(scene):
+        for kind, form, text, answer in source(scene):
             if answer is not None:
                 phrases = PHRASES[form]
                 phrase = phrases[0] if rng.random() < 0.5 else rng.choice(phrases)
-                question = _typo(phrase.format(words), rng)
-                pairs.append(Pair(image, kind, f"{form}|{words}", question, answer))
+                question = _typo(phrase.format(*text.split("|")), rng)
+                pairs.append(Pair(image, kind, f"{form}|{text}", question, answer))
     return pairs
 
 
@@ -217,8 +270,7 @@ class _Tally:
             return False
         if (pair.image, pair.stem) in self.seen:
             return False
-        cap = {"counting": 0.075, "color": 0.035, "positional": 0.07, "object": 0.07}[pair.kind]
-        if self.answers[pair.answer] >= cap * total:
+        if self.answers[pair.answer] >= CAPS.get(pair.answer, CAP) * total:
             return False
         return all(self._balanced(key, pair.answer, slack) for key in (pair.question, pair.stem))
 
@@ -236,14 +288,19 @@ class _Tally:
 
 
 def select(pool: list[Pair], total: int, rng: random.Random) -> list[Pair]:
-    """`total` pairs of the 30 classes: rare answers first, rules loosened only as far as needed."""
+    """`total` pairs of the 30 classes: one an image, then a floor for each answer, then rare answers first.
+
+    The rules are loosened only as far as needed.
+    """
     frequency = Counter(p.answer for p in pool)
     tally = _Tally(Counter(), defaultdict(Counter), Counter(), Counter(), set())
     chosen: list[Pair] = []
-    for slack, per_image in ((1, 4), (1, 6), (2, 7), (3, 9), (6, 12)):
+    for slack, per_image, floor in ((2, 1, 1.0), (2, 4, FLOOR), (1, 4, 1.0), (1, 6, 1.0), (2, 7, 1.0), (3, 9, 1.0),
+                                    (6, 12, 1.0)):  # fmt: skip
         order = sorted(pool, key=lambda p: rng.random() * frequency[p.answer] ** 0.7)
         for pair in order:
-            if len(chosen) < total and tally.accepts(pair, total, slack, per_image):
+            rare = tally.answers[pair.answer] < floor * total
+            if rare and len(chosen) < total and tally.accepts(pair, total, slack, per_image):
                 tally.take(pair)
                 chosen.append(pair)
     return chosen
@@ -263,15 +320,10 @@ def _extras(pool: list[Pair], rng: random.Random) -> list[Pair]:
 
 
 # ------------------------------------------------------------------------------------- files
-def scene_seeds() -> list[int]:
-    """Seed of each of the 300 scenes: the first ones with enough in view."""
-    seeds: list[int] = []
-    seed = 0
-    while len(seeds) < sum(SPLITS.values()):
-        if sum(o.clear for o in describe(seed).objects) >= MIN_CLEAR:
-            seeds.append(seed)
-        seed += 1
-    return seeds
+def scenes() -> list[Scene]:
+    """The 300 scenes: those of the first seeds (from 0) with enough in view."""
+    with_enough = (s for s in map(describe, count()) if sum(o.clear for o in s.objects) >= MIN_CLEAR)
+    return list(islice(with_enough, sum(SPLITS.values())))
 
 
 def split_of_images(rng: random.Random) -> dict[int, str]:
@@ -280,11 +332,11 @@ def split_of_images(rng: random.Random) -> dict[int, str]:
     return dict(enumerate(rng.sample(labels, len(labels)), start=1))
 
 
-def texts(scenes: list[Scene]) -> dict[str, str]:
+def texts(drawn: list[Scene]) -> dict[str, str]:
     """Contents of all text files by name."""
     rng = random.Random(0)
     split = split_of_images(rng)
-    pool = [pair for k, scene in enumerate(scenes, start=1) for pair in candidates(k, scene, rng)]
+    pool = [pair for k, scene in enumerate(drawn, start=1) for pair in candidates(k, scene, rng)]
     files = {}
     kept: list[Pair] = []
     for name, total in QUESTIONS.items():
@@ -309,13 +361,20 @@ def _csv(pairs: list[Pair]) -> str:
     return buffer.getvalue()
 
 
+def picture(scene: Scene) -> bytes:
+    """The JPEG file of a scene."""
+    buffer = io.BytesIO()
+    draw(scene).save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    return buffer.getvalue()
+
+
 def main() -> None:
     (OUT / "images").mkdir(parents=True, exist_ok=True)
-    seeds = scene_seeds()
-    for name, content in texts([describe(seed) for seed in seeds]).items():
+    drawn = scenes()
+    for name, content in texts(drawn).items():
         (OUT / name).write_text(content, encoding="utf-8", newline="\n")
-    for k, seed in enumerate(seeds, start=1):
-        draw(seed).image.save(OUT / "images" / f"image{k}.jpg", quality=JPEG_QUALITY, optimize=True)
+    for k, scene in enumerate(drawn, start=1):
+        (OUT / "images" / f"image{k}.jpg").write_bytes(picture(scene))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
 """Seeded drawing of furnished rooms: a small ray-plane renderer in numpy, finished with Pillow.
 
-A scene is a box-shaped room with furniture made of flat faces. `describe` gives the structured description
-(what is visible, where, in which relation), `draw` the description with its picture. Units: metres, x to the
-right, y up, z away from the viewer; boxes in pixels of the 320x240 picture.
+A scene is a box-shaped room with furniture made of flat faces. Three functions make up the interface:
+    describe(seed) -> Scene          what is visible, where, in which relation; the seed decides everything
+    draw(scene) -> PIL.Image.Image   its picture, RGB, 320x240
+    captions(scene) -> list[str]     English phrases that are true of the picture
+and three helpers for those who write questions or phrases of their own: `counts`, `plural`, `words`.
+Units: metres, x to the right, y up, z away from the viewer; boxes in pixels of the picture.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -106,7 +110,7 @@ _ROOMS = {
         back bed 1-1, on:bed pillow 0-6, on:bed books 0-1, back night_stand 0-2,
         on:night_stand table_lamp 0-1, on:night_stand books 0-1, on:night_stand pot_plant 0-1,
         side wardrobe 0-1, side cabinet 0-1, on:cabinet television 0-1, on:cabinet books 0-1,
-        on:cabinet table_lamp 0-1, over:bed picture 0-3, hung window 0-1, wall curtain 0-1,
+        on:cabinet table_lamp 0-1, over:bed picture 0-5, hung window 0-1, wall curtain 0-1,
         wall mirror 0-1, side door 0-1, front chair 0-2, front rug 0-1, front lamp 0-1, front plant 0-1,
         front garbage_bin 0-1""",
     "living room": """
@@ -116,30 +120,30 @@ _ROOMS = {
         back lamp 0-1, hung window 0-2, wall curtain 0-1, wall clock 0-1, side door 0-1,
         wall mirror 0-1, front plant 0-2, front chair 0-2, front rug 0-1""",
     "kitchen": """
-        back refrigerator 0-1, back stove 0-1, back sink 0-1, back cabinet 1-2, on:cabinet bottle 0-3,
+        back refrigerator 0-1, back stove 0-1, back sink 0-1, back cabinet 1-2, on:cabinet bottle 0-6,
         on:cabinet pot_plant 0-1, over:sink window 0-1, front table 0-1, around:table chair 0-7,
-        on:table bottle 0-3, on:table books 0-1, front stool 0-2, wall clock 0-1, wall towel 0-2,
+        on:table bottle 0-5, on:table books 0-1, front stool 0-2, wall clock 0-1, wall towel 0-5,
         wall picture 0-2, side door 0-1, front garbage_bin 0-1, wall window 0-1, wall curtain 0-1""",
     "bathroom": """
         back sink 1-1, over:sink mirror 0-1, back toilet 0-1, side bathtub 0-1, wall towel 0-6,
-        hung window 0-1, side cabinet 0-1, on:cabinet bottle 0-3, side door 0-1, front rug 0-1,
+        hung window 0-1, side cabinet 0-1, on:cabinet bottle 0-6, side door 0-1, front rug 0-1,
         front garbage_bin 0-1, front stool 0-1, wall curtain 0-1, on:cabinet pot_plant 0-1,
         on:cabinet books 0-1, front chair 0-1, wall picture 0-1, front plant 0-1""",
     "office": """
         back desk 1-1, on:desk monitor 0-2, on:desk telephone 0-1, on:desk books 0-1,
         on:desk table_lamp 0-1, front chair 1-3, side bookshelf 0-1, side cabinet 0-2,
         on:cabinet books 0-2, on:cabinet pot_plant 0-1, front garbage_bin 0-2, hung blinds 0-1,
-        hung window 0-2, wall whiteboard 0-1, wall clock 0-1, wall picture 0-2, side door 0-1,
+        hung window 0-2, wall whiteboard 0-1, wall clock 0-1, wall picture 0-5, side door 0-1,
         front plant 0-1, front lamp 0-1""",
     "classroom": """
         hung blackboard 0-1, hung whiteboard 0-1, back table 0-1, front table 1-2,
         around:table chair 1-7, on:table books 0-3, wall clock 0-1, side door 0-1, wall window 0-5,
-        wall picture 0-2, front garbage_bin 0-1, side bookshelf 0-1, wall curtain 0-1, back cabinet 0-1,
+        wall picture 0-5, front garbage_bin 0-1, side bookshelf 0-1, wall curtain 0-1, back cabinet 0-1,
         front plant 0-1""",
     "dining room": """
-        front table 1-1, around:table chair 1-7, on:table pot_plant 0-1, on:table bottle 0-2,
+        front table 1-1, around:table chair 1-7, on:table pot_plant 0-1, on:table bottle 0-5,
         on:table table_lamp 0-1, back cabinet 0-2, on:cabinet television 0-1, on:cabinet table_lamp 0-2,
-        over:cabinet mirror 0-1, hung window 0-2, wall curtain 0-2, wall picture 0-3, wall clock 0-1,
+        over:cabinet mirror 0-1, hung window 0-2, wall curtain 0-2, wall picture 0-5, wall clock 0-1,
         side door 0-1, back lamp 0-1, front plant 0-1, front rug 0-1""",
 }
 
@@ -161,7 +165,8 @@ class SceneObject:
     name: str
     colour: str
     material: str
-    count: int  # its own countable parts: drawers of a cabinet, books of a pile
+    count: int  # its own countable parts: fronts of a cabinet, books of a pile
+    drawers: bool  # whether its fronts look like drawers: two or more above each other
     support: str  # "floor", "wall" or the name of what carries it
     carrier: int  # index of what carries it, -1 for the room
     low: Vector
@@ -173,7 +178,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """Description of a scene; `relations` are (index, relation, index); `image` is None in `describe`."""
+    """Description of a scene; `relations` are (index, relation, index): the first is `relation` the second."""
 
     seed: int
     room: str
@@ -181,7 +186,6 @@ class Scene:
     floor: str
     objects: tuple[SceneObject, ...]
     relations: tuple[tuple[int, str, int], ...]
-    image: Image.Image | None = None
 
 
 @dataclass(frozen=True)
@@ -324,9 +328,14 @@ def _front(p: _Pen, x: Range, y: Range) -> None:
     p.panel((mid_x - 0.045, mid_x + 0.045), (mid_y - 0.015, mid_y + 0.015), knob, lift=0.012)
 
 
+def _columns(width: float) -> int:
+    """Drawers or doors side by side in a cabinet of a width (metres)."""
+    return 2 if width > 1.0 else 1
+
+
 def _cabinet(p: _Pen) -> None:
     p.box((-p.w / 2, p.w / 2), (0, p.h), (-p.d / 2, p.d / 2), p.colour, p.wood)
-    columns = 2 if p.w > 0.7 else 1
+    columns = _columns(p.w)
     rows = max(1, p.item.count // columns)
     for c in range(columns):
         for r in range(rows):
@@ -653,8 +662,8 @@ class _Room:
 
     def _parts(self, item: _Item) -> int:
         if item.kind in ("cabinet", "night_stand", "sink", "wardrobe"):
-            columns = 2 if item.size[0] > 0.7 else 1
-            return columns * (1 if item.kind in ("wardrobe", "sink") else self.rng.randint(1, 3))
+            columns = _columns(item.size[0])
+            return columns * (1 if item.kind in ("wardrobe", "sink") else self.rng.randint(1, 5 - columns))
         if item.kind == "books":
             return self.rng.randint(2, 5)
         return self.rng.randint(1, 2) if item.kind == "curtain" else 1
@@ -1108,7 +1117,7 @@ def _between(a: SceneObject, b: SceneObject) -> list[str]:
         if abs(middle_a - middle_b) > 24:
             relations.append("left of" if middle_a < middle_b else "right of")
     overlap = shared[0] / max(0.05, min(a.high[0] - a.low[0], b.high[0] - b.low[0]))
-    if level and overlap > 0.4 and -1.6 < shared[2] < 0.03:
+    if level and overlap > 0.4 and not a.support == b.support == "wall" and -1.6 < shared[2] < 0.03:
         relations.append("in front of" if a.high[2] < b.high[2] else "behind")
     if a.support == "wall" and overlap > 0.4 and shared[2] > -0.5 and -0.02 < a.low[1] - b.high[1] < 1.0:
         relations.append("above")
@@ -1129,7 +1138,7 @@ def _build(seed: int) -> tuple[_Room, _Camera, list[_Face], list[np.ndarray], ra
 
 def _seen(k: int, item: _Item, owners: np.ndarray, camera: _Camera) -> SceneObject | None:
     """Description of item k from its visible pixels; None where nothing of it is in view."""
-    height, width = owners.shape
+    width = owners.shape[1]
     rows, columns = np.nonzero(owners == k + 1)
     if not len(rows):
         return None
@@ -1146,7 +1155,8 @@ def _seen(k: int, item: _Item, owners: np.ndarray, camera: _Camera) -> SceneObje
     name = PUBLIC_NAME.get(item.kind, item.kind)
     clear = bool(share > 0.45 and area > (0.0007 if small else 0.002))
     low, high, box = tuple(map(float, item.low)), tuple(map(float, item.high)), tuple(map(int, box))
-    return SceneObject(k, name, item.colour, KINDS[item.kind].material, item.count, item.support,
+    drawers = item.kind in ("cabinet", "night_stand") and item.count >= 2 * _columns(item.size[0])
+    return SceneObject(k, name, item.colour, KINDS[item.kind].material, item.count, drawers, item.support,
                        item.carrier, low, high, box, area, clear)  # fmt: skip
 
 
@@ -1160,15 +1170,50 @@ def _description(seed: int, built: tuple) -> Scene:
 
 
 def describe(seed: int) -> Scene:
-    """The scene of a seed without its picture (about ten times faster than `draw`)."""
+    """The scene of a seed without its picture (several times faster than `draw`)."""
     return _description(seed, _build(seed))
 
 
-def draw(seed: int) -> Scene:
-    """Description and RGB picture (320x240) of a seed; the same seed gives the same scene."""
-    built = _build(seed)
-    scene = _description(seed, built)
-    room, camera, faces, casters, rng = built
+def draw(scene: Scene) -> Image.Image:
+    """The RGB picture (320x240) of a scene that `describe` gave."""
+    room, camera, faces, casters, rng = _build(scene.seed)
     frame = _raster(faces, camera, 2 * WIDTH, coloured=True)
-    image = _finish(_light(frame, faces, camera, casters, room, rng), seed, rng)
-    return Scene(**{**scene.__dict__, "image": image})
+    return _finish(_light(frame, faces, camera, casters, room, rng), scene.seed, rng)
+
+
+# -------------------------------------------------------------------------------- words
+def words(name: str) -> str:
+    """A name as written in a sentence: garbage_bin -> garbage bin."""
+    return name.replace("_", " ")
+
+
+def plural(name: str) -> str:
+    """Several of a name: bookshelf -> bookshelves; books and blinds stay."""
+    irregular = {"books": "books", "blinds": "blinds", "bookshelf": "bookshelves"}
+    return words(irregular.get(name, name + "s"))
+
+
+def counts(objects: Iterable[SceneObject]) -> dict[str, int]:
+    """How many of each name there are, for the names whose objects are all clear."""
+    groups: dict[str, list[bool]] = defaultdict(list)
+    for o in objects:
+        groups[o.name].append(o.clear)
+    return {name: len(clear) for name, clear in sorted(groups.items()) if all(clear)}
+
+
+def _phrase(o: SceneObject) -> str:
+    return f"{o.colour} {words(o.name)}" if o.name in ("books", "blinds") else f"a {o.colour} {words(o.name)}"
+
+
+def captions(scene: Scene) -> list[str]:
+    """Phrases that are true of the picture, sorted: the room, each clear object, numbers, relations."""
+    room = f"an {scene.room}" if scene.room[0] in "aeiou" else f"a {scene.room}"
+    clear = {o.index: o for o in scene.objects if o.clear}
+    found = {f"{room} with {scene.wall_colour} walls"}
+    found |= {f"{_phrase(o)} in {room}" for o in clear.values()}
+    numbers = ("no", "one", "two", "three", "four", "five", "six", "seven")
+    found |= {f"{numbers[n]} {plural(name)} in {room}" for name, n in counts(scene.objects).items()
+              if 1 < n < len(numbers) and name not in ("books", "blinds")}  # fmt: skip
+    found |= {f"{_phrase(clear[a])} {'to the ' * (relation in ('left of', 'right of'))}{relation} {_phrase(clear[b])}"
+              for a, relation, b in scene.relations if a in clear and b in clear}  # fmt: skip
+    return sorted(found)
