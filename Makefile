@@ -1,5 +1,6 @@
-.PHONY: help venv test test-fast run lock clean
+.PHONY: help venv test test-fast run lab doctor lock clean
 PY = .venv/bin/python
+PROFILE = sample
 
 help:       ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -11,6 +12,10 @@ test-fast: venv  ## the tests without the slow ones
 	$(PY) -m pytest -q -m "not slow" tests
 run: venv   ## the sample chain: every notebook, by the workflow engine
 	$(PY) -m hw2_utils chain --profile sample
+lab: venv   ## JupyterLab in notebooks/, on this machine only
+	.venv/bin/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=notebooks
+doctor: venv  ## what the profile needs here, and how to get what is missing
+	$(PY) -m hw2_utils doctor --profile $(PROFILE)
 lock:       ## choose the newest allowed versions and write requirements.txt again
 	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra dev --extra slurm pyproject.toml -o requirements.txt --custom-compile-command "make lock"
 clean:      ## remove runs and cached embeddings

@@ -9,6 +9,10 @@ COMMON = ["runs", "execute", "metrics", "statistics", "hub", "profiles", "plots"
 NOTEBOOKS = {  # modules beside the common ones, data that it reads, notebooks whose runs it reads
     "01_lora_roberta": (["finetune", "tweets"], ["tweets_dir"], []),
     "02_lora_tinybert": (["finetune", "tweets"], ["tweets_dir"], ["01_lora_roberta"]),
+    "03_vqa_resnet_sbert": (["fusion", "encoders", "embedding_cache", "daquar"], ["vqa_dir"], []),
+    "04_vqa_clip": (["fusion", "encoders", "embedding_cache", "daquar"], ["vqa_dir"], []),
+    "05_question_types": (["question_types", "daquar"], ["vqa_dir"], ["03_vqa_resnet_sbert", "04_vqa_clip"]),
+    "06_prompting": (["prompting", "statements"], ["statements_file"], []),
 }
 
 

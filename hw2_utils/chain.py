@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from hw2_utils import paths, report, sweeps
-from hw2_utils.errors import Hw2Error, InputError
+from hw2_utils.errors import Hw2Error, InputError, require
 
 
 def run(profile: str, *, cores: int, sweep: Path | None = None, slurm: bool = False) -> int:
@@ -19,8 +19,7 @@ def run(profile: str, *, cores: int, sweep: Path | None = None, slurm: bool = Fa
 
     Raises InputError when another chain is at work in these runs, or for a bad sweep file.
     """
-    if cores < 1:
-        raise InputError(f"{cores} cores", where="--cores", todo="give 1 or more")
+    require(cores >= 1, f"{cores} cores", where="--cores", todo="give 1 or more")
     plan = sweeps.read(sweep) if sweep else None
     paths.RUNS.mkdir(parents=True, exist_ok=True)
     holder = paths.RUNS / ".chain.pid"

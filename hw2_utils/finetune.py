@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import math
 import tempfile
 import time
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hw2_utils import runs, statistics, timing
+from hw2_utils import metrics, runs, timing
 from hw2_utils.errors import Hw2Error, InputError
 from hw2_utils.hub import Model
 
@@ -154,16 +154,6 @@ def log_probs(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, *
     return out
 
 
-def predictions(frame: pd.DataFrame, scores: np.ndarray, *, method: str, seed: int | None, split: str,
-                classes: Sequence[str]) -> pd.DataFrame:
-    """Rows of the predictions file from log-probabilities [n, n_classes], in the data's order."""
-    kept = [c for c in ("image_id", "topic") if c in frame.columns]
-    return pd.DataFrame({
-        "id": frame["id"].to_numpy(), "split": split, "method": method, "seed": pd.array([seed] * len(frame), "Int64"),
-        "label": frame["label"].to_numpy(), "prediction": np.asarray(classes, object)[scores.argmax(axis=1)],
-        "log_probs": list(scores.astype(np.float32)), **{c: frame[c].to_numpy() for c in kept}})
-
-
 def fine_tune(model: Model, splits: Mapping[str, pd.DataFrame], *, classes: Sequence[str], peft_config: PeftConfig | None,
               method: str, seed: int, epochs: float, batch_size: int, learning_rate: float, max_length: int,
               device: str) -> dict[str, Any]:
@@ -177,7 +167,7 @@ def fine_tune(model: Model, splits: Mapping[str, pd.DataFrame], *, classes: Sequ
     begin = time.perf_counter()
     scores = {s: log_probs(network, data[s], tok, device=device) for s in ("val", "test")}
     eval_time_s = time.perf_counter() - begin
-    frames = [predictions(splits[s], scores[s], method=method, seed=seed, split=s, classes=classes) for s in scores]
+    frames = [metrics.predictions(splits[s], scores[s], method=method, seed=seed, split=s, classes=classes) for s in scores]
     return {**counts, **trained, **save_cost(network), "eval_time_s": eval_time_s, "predictions": pd.concat(frames)}
 
 
@@ -224,120 +214,75 @@ def _import_libraries(model: Model) -> None:
                 folder=folder)
 
 
-def majority(splits: Mapping[str, pd.DataFrame], *, classes: Sequence[str]) -> pd.DataFrame:
-    """The blind baseline: the training split's class frequencies for every example, chosen without looking at test.
-
-    Its prediction is the most frequent training class; its loss is the cross-entropy of those frequencies.
-    """
-    counts = splits["train"]["label"].value_counts().reindex(classes, fill_value=0).to_numpy(float)
-    with np.errstate(divide="ignore"):
-        prior = np.log(counts / counts.sum())
-    return pd.concat([predictions(splits[s], np.tile(prior, (len(splits[s]), 1)), method="majority", seed=None, split=s,
-                                  classes=classes) for s in ("val", "test")])
-
-
 # ---------------------------------------------------------------------------------------------- one comparison
-def trainings(run: Run, model: Model, splits: Mapping[str, pd.DataFrame], methods: Mapping[str, tuple[PeftConfig | None, float]],
-              *, classes: Sequence[str]) -> pd.DataFrame:
-    """Trains each (method, seed) as one part; predictions and costs go on record. Returns the learning curves.
+Methods = Mapping[str, tuple["PeftConfig | None", float]]  # name: PEFT configuration (None = full), learning rate
+TIMES = ["train_time_s", "samples_per_s", "eval_time_s", "save_time_s"]
 
-    `methods` maps a name to its PEFT configuration (None = full fine-tuning) and learning rate.
-    """
+
+def run_methods(run: Run, model: Model, splits: Mapping[str, pd.DataFrame], methods: Methods, *,
+                classes: Sequence[str]) -> pd.DataFrame:
+    """Trains each (method, seed) as one part; predictions and costs go on record. Returns the learning curves."""
     settings, curves = run.settings, []
-    recipe = {"epochs": settings.epochs, "batch_size": settings.batch_size, "max_length": settings.max_length}
-    cut = n_truncated(splits["train"], tokenizer(model), max_length=settings.max_length)
-    if cut:
+    recipe = {k: getattr(settings, k) for k in ("epochs", "batch_size", "max_length")}
+    if cut := n_truncated(splits["train"], tokenizer(model), max_length=settings.max_length):
         run.note(f"{cut} training tweets are longer than {settings.max_length} tokens and were cut")
     for method, (peft_config, learning_rate) in methods.items():
+        options = {"method": method, "peft_config": peft_config, "learning_rate": learning_rate, **recipe}
+        costs = pd.DataFrame(index=settings.seeds, columns=TIMES, dtype=float)
         for seed in settings.seeds:
-            key = {"method": method, "seed": seed, "peft": peft_config, "learning_rate": learning_rate, **recipe,
-                   "n_train": len(splits["train"])}
-            result = run.part(key, lambda m=method, p=peft_config, r=learning_rate, s=seed: fine_tune(
-                model, splits, classes=classes, peft_config=p, method=m, seed=s, learning_rate=r, device=settings.device,
-                **recipe), modules=["finetune", "timing"])
+            result = run.part(
+                {**options, "seed": seed, "n_train": len(splits["train"])},
+                functools.partial(fine_tune, model, splits, classes=classes, seed=seed, device=settings.device, **options),
+                modules=["finetune", "timing"])
+            costs.loc[seed] = [result[name] for name in TIMES]
             curves.append(result["curve"].assign(method=method, seed=seed))
             run.add_predictions(result["predictions"], file=f"{method}-seed{seed}", classes=classes)
-            run.add_metrics({"method": method, "split": "train", "seed": seed, "name": name, "value": result[name]}
-                            for name in ("train_time_s", "samples_per_s", "eval_time_s", "save_time_s"))
+        for name in TIMES:
+            run.add_metrics({"method": method, "split": "train", "seed": seed, "name": name, "value": value}
+                            for seed, value in [*costs[name].items(), (None, costs[name].mean())])
         run.add_metrics({"method": method, "split": "train", "name": name, "value": result[name]}
                         for name in ("params_total", "params_trainable", "checkpoint_mib"))
-    run.add_predictions(majority(splits, classes=classes), file="majority", classes=classes)
+    run.add_predictions(metrics.majority(splits, classes=classes), file="majority", classes=classes)
     return pd.concat(curves, ignore_index=True)
 
 
-def memories(run: Run, model: Model, frame: pd.DataFrame, methods: Mapping[str, tuple[PeftConfig | None, float]], *,
-             classes: Sequence[str]) -> None:
+def run_memory(run: Run, model: Model, frame: pd.DataFrame, methods: Methods, *, classes: Sequence[str]) -> None:
     """Measures each method's training memory in a process of its own; methods that differ in the rate alone share one."""
     settings, known = run.settings, {}
     for method, (peft_config, learning_rate) in methods.items():
-        kind = runs.digest(peft_config)
+        options = {"peft_config": peft_config, "batch_size": settings.batch_size, "max_length": settings.max_length}
+        kind = runs.digest(options)
         if kind not in known:
-            key = {"method": f"memory of {method}", "peft": peft_config, "batch_size": settings.batch_size,
-                   "max_length": settings.max_length, "n_train": len(frame)}
-            known[kind] = run.part(key, lambda p=peft_config, r=learning_rate: timing.in_child(
-                training_memory, model, frame, classes=classes, peft_config=p, batch_size=settings.batch_size,
-                learning_rate=r, max_length=settings.max_length, device=settings.device), modules=["finetune", "timing"])
+            measure = functools.partial(timing.in_child, training_memory, model, frame, classes=classes, device=settings.device,
+                                        learning_rate=learning_rate, **options)
+            known[kind] = run.part({"method": f"memory of {method}", "n_train": len(frame), **options}, measure,
+                                   modules=["finetune", "timing"])
         run.add_metrics({"method": method, "split": "train", "name": name, "value": value}
                         for name, value in known[kind].items() if name != "part")
 
 
-SUMMARY = ("params_total", "params_trainable", "train_time_s", "samples_per_s", "peak_memory_mib", "allocated_memory_mib",
-           "reserved_memory_mib", "checkpoint_mib", "accuracy", "f1_weighted", "f1_macro", "recall_macro", "loss")
+COSTS = ("params_total", "params_trainable", "train_time_s", "samples_per_s", "peak_memory_mib", "allocated_memory_mib",
+         "reserved_memory_mib", "checkpoint_mib")
 
 
-def summary(run: Run) -> pd.DataFrame:
-    """The comparison's table: metrics as rows, methods as columns; test quality and training costs, means over seeds."""
-    frame = run.metrics_frame()
-    frame = frame[(frame["split"] != "val") & frame["name"].isin(SUMMARY)]
-    wide = frame.groupby(["name", "method"], sort=False)["value"].mean()
-    seedless = frame[frame["seed"].isna()].set_index(["name", "method"])["value"]
-    wide.update(seedless)
-    return wide.unstack("method").reindex(index=[n for n in SUMMARY if n in set(frame["name"])],
-                                          columns=list(dict.fromkeys(frame["method"])))
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """The comparison's table: costs of training and quality on test as rows, methods as columns, means over seeds."""
+    names = (*COSTS, "accuracy", "f1_weighted", "f1_macro", "recall_macro", "loss")
+    kept = rows[(rows["split"] != "val") & rows["seed"].isna() & rows["name"].isin(names)]
+    table = kept.pivot(index="name", columns="method", values="value")
+    return table.reindex(index=[n for n in names if n in table.index], columns=kept["method"].unique())
 
 
-def rows(run: Run, name: str) -> pd.DataFrame:
-    """One metric's tidy rows on the test split, over seeds, one a method."""
-    frame = run.metrics_frame()
-    return frame[(frame["split"] == "test") & (frame["name"] == name) & frame["seed"].isna() & (frame["group"] == "all")]
+def savings(rows: pd.DataFrame) -> pd.Series:
+    """LoRA's cost divided by that of full fine-tuning, for each cost."""
+    costs = summary(rows).reindex(COSTS).dropna(how="all")
+    return costs["lora"] / costs["full"]
 
 
-def reading(run: Run, tests: Mapping[str, statistics.Paired], adjusted: Sequence[float], *, floor: float) -> str:
-    """What the table says, in sentences made from it (Markdown)."""
-    table = summary(run)
-    lines = []
-    for (name, paired), p in zip(tests.items(), adjusted, strict=True):
-        a, b = name.split(" - ")
-        lines.append(statistics.sentence(dataclasses.replace(paired, p_value=p), f"`{a}`", f"`{b}`"))
-    for name, unit in (("params_trainable", "parameters"), ("train_time_s", "s"), ("peak_memory_mib", "MiB")):
-        full, lora = table.loc[name, "full"], table.loc[name, "lora"]
-        basis = {"train_time_s": f", means over {len(run.settings.seeds)} seed(s)",
-                 "peak_memory_mib": ", one measurement each"}.get(name, "")
-        lines.append(f"`lora` has {lora / full:.1%} of `full`'s {name} ({lora:,.0f} against {full:,.0f} {unit}{basis}).")
-    met = {m: "met" if table.loc["accuracy", m] > floor else "not met" for m in ("full", "lora")}
-    lines.append(f"The assignment's floor of {floor} in accuracy is {met['full']} by `full` and {met['lora']} by `lora` "
-                 f"(profile {run.parameters['profile']}).")
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def relative(metrics_by_size: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """LoRA's cost divided by full fine-tuning's, for each cost (rows) and each notebook (columns)."""
-    out = {}
-    for name, frame in metrics_by_size.items():
-        wide = frame[frame["split"] == "train"].groupby(["name", "method"])["value"].mean().unstack("method")
-        out[name] = (wide["lora"] / wide["full"]).reindex([n for n in SUMMARY if n in wide.index])
-    return pd.DataFrame(out)
-
-
-def size_reading(relative_costs: pd.DataFrame) -> str:
-    """LoRA's relative cost in both models, cost by cost (Markdown); only the exact count says which saves more."""
-    lines = []
-    for name in ("params_trainable", "peak_memory_mib", "train_time_s"):
-        large, small = relative_costs.loc[name, "01"], relative_costs.loc[name, "02"]
-        lines.append(f"- {name}: LoRA needs {large:.2%} of full fine-tuning in notebook 01's model and {small:.2%} in this one.")
-    share = relative_costs.loc["params_trainable"]
-    if share["01"] != share["02"]:
-        smaller = "this model" if share["02"] < share["01"] else "notebook 01's model"
-        lines.append(f"- The share of trained parameters is smaller in {smaller}. Memory is one measurement a method and "
-                     "time a mean over few seeds, so neither is claimed to differ between the models.")
-    return "\n".join(lines)
+def saving_sentences(rows: pd.DataFrame, *, n_seeds: int) -> list[str]:
+    """What LoRA costs beside full fine-tuning, in numbers that the table holds too."""
+    table, share = summary(rows), savings(rows)
+    basis = {"params_trainable": "parameters", "train_time_s": f"s, means over {n_seeds} seed(s)",
+             "peak_memory_mib": "MiB, one measurement each"}
+    return [f"`lora` has {share[name]:.1%} of `full`'s {name} ({table.loc[name, 'lora']:,.0f} against "
+            f"{table.loc[name, 'full']:,.0f} {unit})." for name, unit in basis.items()]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state
 
-from hw2_utils import encoders, finetune, timing
+from hw2_utils import encoders, metrics, timing
 from hw2_utils.errors import Hw2Error
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def run_methods(run: Run, network: Callable[..., nn.Module], frames: Mapping[str
         def compute(data: Mapping[str, Split] = data, dims: tuple[int, int] = dims, method: str = method) -> dict[str, Any]:
             with timing.timed(settings.device) as clock:
                 result = train(lambda: network(*dims, settings.hidden_dim, len(classes)), data, seeds=settings.seeds, device=settings.device, **recipe)
-            frames = [finetune.predictions(labelled[s], scores[i], method=method, seed=seed, split=s, classes=classes)
+            frames = [metrics.predictions(labelled[s], scores[i], method=method, seed=seed, split=s, classes=classes)
                       for s, scores in result.pop("log_probs").items() for i, seed in enumerate(settings.seeds)]
             return {**result, "train_time_s": clock.time_s, "predictions": pd.concat(frames)}
 
@@ -193,8 +193,8 @@ def run_methods(run: Run, network: Callable[..., nn.Module], frames: Mapping[str
         run.add_predictions(result["predictions"], file=method, classes=classes)
         run.add_metrics({"method": method, "split": "train", "name": name, "value": result[name]}
                         for name in ("params_total", "train_time_s"))
-    blind = [finetune.predictions(labelled[s], scores, method="question_only+tfidf", seed=None, split=s, classes=classes)
+    blind = [metrics.predictions(labelled[s], scores, method="question_only+tfidf", seed=None, split=s, classes=classes)
              for s, scores in tfidf_log_probs(frames, classes=classes).items()]
     run.add_predictions(pd.concat(blind), file="question_only+tfidf", classes=classes)
-    run.add_predictions(finetune.majority(labelled, classes=classes), file="majority", classes=classes)
+    run.add_predictions(metrics.majority(labelled, classes=classes), file="majority", classes=classes)
     return pd.concat(curves, ignore_index=True)

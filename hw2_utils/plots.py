@@ -20,10 +20,18 @@ WIDTH_IN = 6.3
 
 
 def style() -> None:
-    """Sizes of a text column, no frame, fonts that a PDF embeds."""
+    """Figures in the sizes of a text column, no frame, fonts that a PDF embeds; numbers of tables as people read them."""
+    pd.set_option("display.float_format", number)
     plt.rcParams.update({
         "figure.figsize": (WIDTH_IN, 3.2), "figure.dpi": 110, "savefig.bbox": "tight", "font.size": 9, "axes.spines.top": False,
         "axes.spines.right": False, "axes.prop_cycle": plt.cycler(color=COLOURS), "pdf.fonttype": 42, "legend.frameon": False})
+
+
+def number(value: float) -> str:
+    """Whole and large numbers with thousands separators, others with three decimals, tiny ones as a power of ten."""
+    if value == int(value) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.1e}"
 
 
 def intervals(axes: Axes, rows: pd.DataFrame, *, label: str = "method", offset: float = 0.0, colour: int = 0,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hw2_utils import paths
-from hw2_utils.errors import InputError
+from hw2_utils.errors import require
 
 NAMES = ("sample", "full")
 PATH_PARAMETERS = ("run_dir", "tweets_dir", "vqa_dir", "statements_file", "roberta_run", "resnet_sbert_run", "clip_run")
@@ -16,8 +16,7 @@ MODEL_PARAMETERS = ("text_model", "image_model", "sentence_model", "clip_model",
 
 def load(name: str) -> dict[str, Any]:
     """One profile's tables; refuses a name that isn't a profile."""
-    if name not in NAMES:
-        raise InputError(f"no profile {name!r}", where="parameter profile", todo=f"use one of {', '.join(NAMES)}")
+    require(name in NAMES, f"no profile {name!r}", where="parameter profile", todo=f"use one of {', '.join(NAMES)}")
     return tomllib.loads((paths.CONFIG / f"{name}.toml").read_text(encoding="utf-8"))
 
 
@@ -34,20 +33,13 @@ def settings(notebook: str, parameters: dict[str, Any]) -> dict[str, Any]:
             merged[name] = value
     for name in PATH_PARAMETERS:
         if merged.get(name) and not str(merged[name]).startswith("hub:"):
-            path = Path(merged[name]).expanduser()
-            merged[name] = str(path if path.is_absolute() else _base(name, parameters) / path)
+            base = Path.cwd() if parameters.get(name) else paths.ROOT  # where the notebook runs, or the profile's own
+            merged[name] = str(base / Path(merged[name]).expanduser())
     return merged
 
 
-def _base(name: str, parameters: dict[str, Any]) -> Path:
-    """A path given by the user is relative to where the notebook runs, one of a profile to the project."""
-    return Path.cwd() if parameters.get(name) else paths.ROOT
-
-
 def _is_unset(name: str, value: Any) -> bool:
-    if name == "max_generated":
-        return value == -1
-    return value in ("", 0, []) if not isinstance(value, bool) else False
+    return value == -1 if name == "max_generated" else not isinstance(value, bool) and value in ("", 0, [])
 
 
 def expected_s(profile: str, notebook: str) -> float:

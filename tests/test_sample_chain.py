@@ -1,0 +1,134 @@
+"""The real sample chain, once, by the command that people use; then what must hold of its records."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score, roc_auc_score
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = sorted(p.stem for p in (ROOT / "notebooks").glob("0*.ipynb"))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def command(*words, cwd=ROOT, **env):
+    return subprocess.run([sys.executable, "-m", "hw2_utils", *words], cwd=cwd, capture_output=True, text=True, timeout=1500,
+                          env={**os.environ, "PYTHONPATH": str(ROOT), **env})
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory):
+    """The folders of this module's runs: nothing of the checkout's own runs is read or written."""
+    place = tmp_path_factory.mktemp("chain")
+    return {"HW2_RUNS": str(place / "runs"), "HW2_EMBEDDINGS_CACHE": str(place / "cache")}
+
+
+@pytest.fixture(scope="module")
+def chain(env):
+    done = command("chain", "--profile", "sample", **env)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return Path(env["HW2_RUNS"]) / "sample"
+
+
+def record(folder):
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+def predictions(folder):
+    return pd.concat([pd.read_parquet(p) for p in sorted((folder / "predictions").glob("*.parquet"))], ignore_index=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_notebook_leaves_a_complete_record(chain, name):
+    folder = chain / name
+    kept = record(folder)
+    assert kept["run"]["status"] == "complete" and kept["run"]["parameters"]["profile"] == "sample"
+    for place, suffix in (("tables", "csv"), ("figures", "png"), ("figures", "pdf"), ("predictions", "parquet")):
+        assert list((folder / place).glob(f"*.{suffix}")), f"no {suffix} in {place}"
+    cells = json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert all(c["execution_count"] for c in cells if c["cell_type"] == "code" and "".join(c["source"]).strip())
+    text = json.dumps([c.get("outputs") for c in cells])
+    assert "stand-in" in text, "the banner says that the sample's models are stand-ins"
+    assert "Warning" not in text and "it/s" not in text, "a reader would stumble over warnings and progress bars"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_metrics_are_those_of_the_predictions(chain, name):
+    kept, frame = record(chain / name), predictions(chain / name)
+    rows = pd.DataFrame(kept["metrics"])
+    rows = rows[rows["group"] == "all"].set_index(["split", "method", "seed", "name"])["value"]
+    checked = 0
+    for (split, method, seed), part in frame.groupby(["split", "method", "seed"], dropna=False):
+        labels, found = part["label"], part["prediction"]
+        occurring = sorted(set(labels))
+        expected = {
+            "accuracy": accuracy_score(labels, found),
+            "f1_weighted": f1_score(labels, found, average="weighted", zero_division=0),
+            "f1_macro": f1_score(labels, found, average="macro", zero_division=0),
+            "recall_macro": recall_score(labels, found, average="macro", labels=occurring, zero_division=0)}
+        if part["log_probs"].notna().all():
+            scores = np.stack(part["log_probs"].to_list()).astype(float)
+            if np.isfinite(scores).all() and len(kept["classes"]) > 2:
+                p = np.exp(scores)
+                columns = [kept["classes"].index(c) for c in sorted(kept["classes"])]
+                expected["loss"] = log_loss(labels, (p / p.sum(1, keepdims=True))[:, columns], labels=sorted(kept["classes"]))
+            if len(kept["classes"]) == 2:
+                expected["auroc"] = roc_auc_score(labels == kept["classes"][1], scores[:, 1] - scores[:, 0])
+        for metric, value in expected.items():
+            at = rows.loc[(split, method, slice(None), metric)]
+            mine = at[at.index.get_level_values("seed").isna()] if pd.isna(seed) else at.xs(float(seed), level="seed")
+            assert float(mine.iloc[0]) == pytest.approx(value, abs=1e-5), (split, method, seed, metric)
+            checked += 1
+    assert checked > 4
+
+
+def test_every_comparison_has_its_baselines_and_intervals(chain):
+    headline = {"01_lora_roberta": ["full", "lora", "majority"], "02_lora_tinybert": ["full", "lora", "majority"],
+                "03_vqa_resnet_sbert": ["fusion", "question_only", "image_only", "majority", "fusion+shuffled_images"],
+                "04_vqa_clip": ["fusion", "question_only", "image_only", "majority", "question_only+tfidf"],
+                "05_question_types": ["resnet_sbert", "clip", "majority"],
+                "06_prompting": ["short", "few_shot", "expert", "majority"]}
+    for name, methods in headline.items():
+        rows = pd.DataFrame(record(chain / name)["metrics"]).query("split == 'test' and group == 'all' and seed.isna()")
+        accuracy = rows[rows["name"] == "accuracy"].set_index("method")
+        assert set(methods) <= set(accuracy.index), name
+        assert (accuracy.loc[methods, "low"] <= accuracy.loc[methods, "value"]).all(), name
+        assert (accuracy.loc[methods, "value"] <= accuracy.loc[methods, "high"]).all(), name
+
+
+def test_an_unchanged_chain_runs_nothing_and_a_deleted_run_comes_back(chain, env):
+    ids = {name: record(chain / name)["run"]["id"] for name in NAMES}
+    again = command("chain", "--profile", "sample", **env)
+    assert again.returncode == 0 and {name: record(chain / name)["run"]["id"] for name in NAMES} == ids
+    shutil.rmtree(chain / "05_question_types")
+    assert command("chain", "--profile", "sample", **env).returncode == 0
+    assert record(chain / "05_question_types")["run"]["status"] == "complete"
+    assert {n: record(chain / n)["run"]["id"] for n in NAMES if n[:2] != "05"} == {n: i for n, i in ids.items() if n[:2] != "05"}
+
+
+def test_the_report_links_every_notebook(chain):
+    page = (chain / "index.html").read_text(encoding="utf-8")
+    for name in NAMES:
+        assert f"html/{name}.html" in page and (chain / "html" / f"{name}.html").is_file()
+    assert "stand-in" in page and not re.search(r"(?:src|href)=\"https?:", page)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_files_from_any_working_directory(chain, env, tmp_path, name):
+    found = {}
+    for cwd in (ROOT / "notebooks", ROOT, Path("/")):
+        out = tmp_path / str(len(found)) / name
+        done = command("run", name, "--out", str(out), cwd=cwd, **env)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found[cwd] = {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*")
+                      if p.suffix in (".parquet", ".csv", ".txt", ".pdf", ".png")}
+        assert "reused" in json.dumps(json.loads((out / "notebook.ipynb").read_text(encoding="utf-8"))) or name[:2] == "05"
+    first, *others = found.values()
+    assert all(other == first for other in others) and len(first) > 4
