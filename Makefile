@@ -1,4 +1,4 @@
-.PHONY: help venv test test-fast run lab doctor lock clean
+.PHONY: help venv test test-fast run lab writeup doctor lock clean
 PY = .venv/bin/python
 PROFILE = sample
 
@@ -14,6 +14,8 @@ run: venv   ## the sample chain: every notebook, by the workflow engine
 	$(PY) -m hw2_utils chain --profile sample
 lab: venv   ## JupyterLab in notebooks/, on this machine only
 	.venv/bin/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=notebooks
+writeup: venv  ## writeup/main.pdf from the profile's runs, where TeX is installed, and writeup/overleaf.zip (PROFILE=full for the assignment's models)
+	$(PY) -m hw2_utils writeup --profile $(PROFILE)
 doctor: venv  ## what the profile needs here, and how to get what is missing
 	$(PY) -m hw2_utils doctor --profile $(PROFILE)
 lock:       ## choose the newest allowed versions and write requirements.txt again

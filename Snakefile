@@ -1,30 +1,29 @@
 # The chain and the sweeps. Started by `python -m hw2_utils chain`, which holds the lock and chooses the cores.
+import re
 import sys
-from hw2_utils import paths, profiles, sweeps
+from hw2_utils import paths, profiles, runs, sweeps
 
 PROFILE = config.get("profile", "sample")
 SETTINGS = profiles.load(PROFILE)
 RUN = f"{sys.executable} -m hw2_utils run"
-COMMON = ["runs", "execute", "metrics", "statistics", "hub", "profiles", "plots", "timing"]
-NOTEBOOKS = {  # modules beside the common ones, data that it reads, notebooks whose runs it reads
-    "01_lora_roberta": (["finetune", "tweets"], ["tweets_dir"], []),
-    "02_lora_tinybert": (["finetune", "tweets"], ["tweets_dir"], ["01_lora_roberta"]),
-    "03_vqa_resnet_sbert": (["fusion", "encoders", "embedding_cache", "daquar"], ["vqa_dir"], []),
-    "04_vqa_clip": (["fusion", "encoders", "embedding_cache", "daquar"], ["vqa_dir"], []),
-    "05_question_types": (["question_types", "daquar"], ["vqa_dir"], ["03_vqa_resnet_sbert", "04_vqa_clip"]),
-    "06_prompting": (["prompting", "statements"], ["statements_file"], []),
-}
+COMMON = ["runs", "execute", "hub", "profiles", "timing", "datafiles", "embedding_cache"]  # what notebooks use unnamed
+READS = {"roberta_run": "01_lora_roberta", "resnet_sbert_run": "03_vqa_resnet_sbert", "clip_run": "04_vqa_clip"}
+THREADS = workflow.cores or 4  # the engine tells PyTorch how many it may use; on a cluster, cores a job
+NOTEBOOKS = sorted(path.stem for path in paths.NOTEBOOKS.glob("0*.ipynb"))
 
 
 def stamp(notebook):
     return str(paths.RUNS / PROFILE / notebook / ".done")
 
 
+# The notebook, its profile, the modules that it imports, its data, and the runs that its parameters name.
 def inputs(notebook):
-    modules, data, needs = NOTEBOOKS[notebook]
-    code = [str(paths.PACKAGE / f"{m}.py") for m in [*COMMON, *modules]]
-    files = [str(f) for d in data for f in profiles.data_files(SETTINGS["all"][d])]
-    return [str(paths.NOTEBOOKS / f"{notebook}.ipynb"), str(paths.CONFIG / f"{PROFILE}.toml"), *code, *files, *map(stamp, needs)]
+    file, parameters = paths.NOTEBOOKS / f"{notebook}.ipynb", runs.declared_parameters(notebook)
+    imported = re.search(r"from hw2_utils import ([\w, ]+)", file.read_text(encoding="utf-8"))[1].split(", ")
+    code = [paths.PACKAGE / f"{module}.py" for module in [*COMMON, *imported]]
+    data = [f for name, value in SETTINGS["all"].items() if name in parameters for f in profiles.data_files(value)]
+    needs = [stamp(other) for name, other in READS.items() if name in parameters]
+    return list(map(str, [file, paths.CONFIG / f"{PROFILE}.toml", *code, *data, *needs]))
 
 
 rule all:
@@ -36,6 +35,7 @@ for name in NOTEBOOKS:
         name: name
         input: inputs(name)
         output: touch(stamp(name))
+        threads: THREADS
         resources: device=1
         params: command=f"{RUN} {name} --profile {PROFILE} --out {str(paths.RUNS / PROFILE / name)!r}"
         shell: "{params.command}"
@@ -50,6 +50,7 @@ rule sweep:
 
 rule sweep_run:
     output: touch(str(paths.RUNS / "sweeps" / "{sweep}" / "{run}" / ".done"))
+    threads: THREADS
     resources: device=1
     params: command=lambda w: sweeps.command(SWEEP, w.run, RUN, PROFILE)
     retries: 1

@@ -1,13 +1,17 @@
-"""The command line: `python -m hw2_utils run|chain|question-type|cache|data|doctor|listings|report`."""
+"""The command line: `python -m hw2_utils run|chain|question-type|cache|data|doctor|listings|report|writeup`."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from pathlib import Path
 
 from hw2_utils.errors import Hw2Error, InputError
+
+NOTEBOOK = ("notebook", {"metavar": "NOTEBOOK"})
+PROFILE = ("--profile", {"choices": ("sample", "full"), "default": "sample"})
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -15,11 +19,12 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.command(args) or 0
-    except Hw2Error as error:
+    except (Hw2Error, ImportError) as error:
         if args.debug:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        todo = "\n  What to do: make venv, then use .venv/bin/python" if isinstance(error, ImportError) else ""
+        print(f"error: {error}{todo}", file=sys.stderr)
+        return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
         print("interrupted: finished parts are kept, run it again to go on", file=sys.stderr)
         return 130
@@ -29,43 +34,31 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m hw2_utils", description=__doc__)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name: str, function: object, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text)
+    for function, *arguments in (
+            (_run, NOTEBOOK, PROFILE,
+             ("-p", {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE"), "dest": "parameters",
+                     "help": "a parameter; VALUE is JSON where the default isn't a string"}),
+             ("--out", {"type": Path, "help": "the run's folder (default: runs/PROFILE/NOTEBOOK)"}),
+             ("--fresh", {"action": "store_true", "help": "compute every part again"})),
+            (_chain, PROFILE,
+             ("--cores", {"type": int, "default": 2, "help": "cores; with --slurm: jobs at a time (default: 2)"}),
+             ("--sweep", {"type": Path, "metavar": "FILE.yaml"}),
+             ("--slurm", {"action": "store_true", "help": "submit the runs as SLURM jobs (workflow/profiles/slurm)"})),
+            (_question_type, ("file", {"metavar": "FILE.csv", "help": "'-' reads standard input"})),
+            (_cache, ("action", {"choices": ("list", "verify", "prune")}),
+             ("--model", {"help": "prune: only stores of this model"})),
+            (_data, ("action", {"choices": ("check",)}), PROFILE),
+            (_doctor, PROFILE), (_report, PROFILE), (_writeup, PROFILE), (_listings, NOTEBOOK)):
+        name = function.__name__.strip("_").replace("_", "-")
+        command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
         command.set_defaults(command=function)
-        return command
-
-    run = add("run", _run, "execute one notebook, strictly")
-    run.add_argument("notebook", metavar="NOTEBOOK")
-    run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters",
-                     help="a parameter; VALUE is JSON where the default isn't a string")
-    run.add_argument("--out", type=Path, help="the run's folder (default: runs/PROFILE/NOTEBOOK)")
-    run.add_argument("--fresh", action="store_true", help="compute every part again")
-    chain = add("chain", _chain, "all notebooks, or a sweep, by the workflow engine; resumes what is unfinished")
-    chain.add_argument("--cores", type=int, default=2, help="cores; with --slurm: jobs at a time (default: 2)")
-    chain.add_argument("--sweep", type=Path, metavar="FILE.yaml")
-    chain.add_argument("--slurm", action="store_true", help="submit the runs as SLURM jobs (workflow/profiles/slurm)")
-    for command in (run, chain):
-        command.add_argument("--profile", choices=("sample", "full"), default="sample")
-    types = add("question-type", _question_type, "add a column question_type to a CSV with a column question")
-    types.add_argument("file", metavar="FILE.csv", help="'-' reads standard input")
-    cache = add("cache", _cache, "the embedding cache")
-    cache.add_argument("action", choices=("list", "verify", "prune"))
-    cache.add_argument("--model", help="prune: only stores of this model")
-    data = add("data", _data, "read all data of a profile, and say what is there")
-    data.add_argument("action", choices=("check",))
-    data.add_argument("--profile", choices=("sample", "full"), default="sample")
-    for name, function, text in (("doctor", _doctor, "check what a profile needs, and say how to get what is missing"),
-                                 ("report", _report, "write the HTML report over a profile's runs")):
-        add(name, function, text).add_argument("--profile", choices=("sample", "full"), default="sample")
-    listings = add("listings", _listings, "print the cells of a notebook that are tagged `listing`")
-    listings.add_argument("notebook", metavar="NOTEBOOK")
+        for flag, options in arguments:
+            command.add_argument(flag, **options)
     return parser
 
 
 def _run(args: argparse.Namespace) -> None:
-    import os
-
+    """Execute one notebook, strictly."""
     from hw2_utils import execute
 
     if args.fresh:
@@ -74,13 +67,15 @@ def _run(args: argparse.Namespace) -> None:
     print(execute.run(args.notebook, {"profile": args.profile, **given}, out=args.out))
 
 
-def _chain(args: argparse.Namespace) -> int:
+def _chain(args: argparse.Namespace) -> None:
+    """All notebooks, or a sweep, by the workflow engine; resumes what is unfinished."""
     from hw2_utils import chain
 
-    return chain.run(args.profile, cores=args.cores, sweep=args.sweep, slurm=args.slurm)
+    chain.run(args.profile, cores=args.cores, sweep=args.sweep, slurm=args.slurm)
 
 
 def _question_type(args: argparse.Namespace) -> None:
+    """Add a column question_type to a CSV with a column question."""
     import pandas as pd
 
     from hw2_utils import question_types
@@ -97,45 +92,56 @@ def _question_type(args: argparse.Namespace) -> None:
 
 
 def _cache(args: argparse.Namespace) -> int:
+    """The embedding cache."""
     from hw2_utils import embedding_cache, paths
 
+    problems: list[object] = []
     if args.action == "list":
         for row in embedding_cache.list_stores(paths.EMBEDDINGS_CACHE):
             print(f"{row['model']:40} {row['items']:8} x {row['dim']:5}  {row['size_mib']:8.1f} MiB  {row['file']}")
     elif args.action == "verify":
         problems = embedding_cache.verify(paths.EMBEDDINGS_CACHE)
         print("\n".join(map(str, problems)) or "every vector agrees with its checksum")
-        return 1 if problems else 0
     else:
         for name, n in embedding_cache.prune(paths.EMBEDDINGS_CACHE, model=args.model).items():
             print(f"{name}: {n} vectors removed")
-    return 0
+    return 1 if problems else 0
 
 
 def _data(args: argparse.Namespace) -> None:
+    """Read all data of a profile, and say what is there."""
     from hw2_utils import daquar, hub, paths, profiles, statements, tweets
 
     where = profiles.load(args.profile)["all"]
     for name, reader in (("tweets_dir", tweets), ("vqa_dir", daquar), ("statements_file", statements)):
-        value = where[name] if where[name].startswith("hub:") else str(paths.ROOT / where[name])
-        data = reader.read(hub.data_path(value))
+        data = reader.read(paths.ROOT / hub.data_path(where[name]))
         frames = getattr(data, "splits", None) or {"test": data.frame}
         print(f"{where[name]}: " + ", ".join(f"{s} {len(f):,}" for s, f in frames.items()), *data.notes, sep="\n  ")
 
 
 def _doctor(args: argparse.Namespace) -> int:
+    """Check what a profile needs, and say how to get what is missing."""
     from hw2_utils import doctor
 
     return doctor.check(args.profile)
 
 
 def _report(args: argparse.Namespace) -> None:
+    """Write the HTML report over a profile's runs."""
     from hw2_utils import paths, report
 
     print("report:", paths.short(report.write(args.profile)))
 
 
+def _writeup(args: argparse.Namespace) -> None:
+    """Fill writeup/generated from a profile's runs, pack it for Overleaf, and make the PDF where TeX is installed."""
+    from hw2_utils import latex
+
+    latex.build(args.profile)
+
+
 def _listings(args: argparse.Namespace) -> None:
+    """Print the cells of a notebook that are tagged `listing`."""
     import nbformat
 
     from hw2_utils import runs

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
-from hw2_utils.datafiles import files_sha256, kept_notes, read_csv, read_text, require, require_files
-from hw2_utils.errors import InputError
+from hw2_utils.datafiles import Dataset, files_sha256, kept_notes, read_csv, read_text, require_files
+from hw2_utils.errors import InputError, require
 
 SPLITS = ("train", "val", "test")
 COLUMNS = {"question": {"question"}, "answer": {"answer", "answers", "label"},  # names seen in public copies
@@ -22,14 +22,10 @@ IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 
 
 @dataclass(frozen=True)
-class Vqa:
-    """Splits train, val, test in file order: columns id (`split/row`, from 0), question, answer, image_id."""
+class Vqa(Dataset):
+    """Splits with the columns id, question, answer, image_id, and the picture of each image id."""
 
-    splits: dict[str, pd.DataFrame]
-    classes: tuple[str, ...]
     image_paths: dict[str, Path]
-    notes: list[str]
-    sha256: str
 
 
 def read(folder: Path | str) -> Vqa:
@@ -47,13 +43,13 @@ def read(folder: Path | str) -> Vqa:
     names += ["classes.txt"] if (folder / "classes.txt").exists() else []
     require_files(folder, names)
     frames = {split: _read_split(folder, split) for split in SPLITS}
-    n_classes = frames["train"]["answer"].nunique()
-    require(n_classes > 1, "train has one class only", where=folder, todo="add questions with another answer")
+    require(frames["train"]["answer"].nunique() > 1, "train has one class only", where=folder,
+            todo="add questions with another answer")
     rows = pd.concat(frames, names=["split"]).reset_index("split")
     classes, image_paths = _classes(folder, rows), _find_images(folder / "images", rows)
     digest = files_sha256([*(folder / name for name in names), *image_paths.values()])
     splits = {split: frame.drop(columns="where") for split, frame in frames.items()}
-    return Vqa(splits, classes, image_paths, _notes(splits), digest)
+    return Vqa(splits, classes, _notes(splits), digest, image_paths)
 
 
 def open_image(path: Path | str, *, max_pixels: int = 50_000_000) -> Image.Image:
@@ -83,32 +79,18 @@ def content_key(image_id: str, question: str) -> str:
 
 def _read_split(folder: Path, split: str) -> pd.DataFrame:
     path, rows = folder / f"new_data_{split}.csv", []
-    header, *records = read_csv(path) or [(1, [])]
-    columns = _columns(header[1], path)
-    for row, fields in records:
-        question, answer, image = (fields[columns[name]] for name in COLUMNS)
-        where, fill = f"{path}, row {row}", "fill it in or delete the row"
-        require(question.strip(), "the question is empty", where=where, todo=fill)
-        require(answer.strip(), "the answer is empty", where=where, todo=fill)
+    for where, fields in read_csv(path, COLUMNS):
+        question, answer, image = (fields[name] for name in COLUMNS)
+        for name in ("question", "answer"):
+            require(fields[name].strip(), f"the {name} is empty", where=where, todo="fill it in or delete the row")
         # An id is only ever looked up among the files that lie in images/, never joined to a path.
-        stem = re.sub(r"\.(jpe?g|png)$", "", image.strip(), flags=re.IGNORECASE)
+        stem = re.sub(r"\.(jpe?g|png)$", "", image.strip().lower())
         require(stem and stem[0] != "." and not set(stem) & set("/\\\0"),
                 f"image id {image!r:.80} is not a plain picture name", where=where,
                 todo="name a picture in images/ without a folder, such as image20")
-        rows.append((f"{split}/{len(rows)}", question, answer.strip(), stem.lower(), where))
+        rows.append((f"{split}/{len(rows)}", question, answer.strip(), stem, where))
     require(rows, f"the {split} split is empty", where=path, todo="give it at least one question")
     return pd.DataFrame(rows, columns=["id", *COLUMNS, "where"])
-
-
-def _columns(header: list[str], path: Path) -> dict[str, int]:
-    names, columns = [name.strip().lower() for name in header], {}
-    for column, synonyms in COLUMNS.items():
-        wanted = {column} if column in names else synonyms
-        places = [place for place, name in enumerate(names) if name in wanted]
-        require(len(places) == 1, f"{len(places)} columns for {column}: {header!s:.200}", where=f"{path}, row 1",
-                todo=f"name exactly one column {' or '.join(sorted(synonyms))}")
-        columns[column] = places[0]
-    return columns
 
 
 def _classes(folder: Path, rows: pd.DataFrame) -> tuple[str, ...]:
@@ -131,15 +113,14 @@ def _find_images(folder: Path, rows: pd.DataFrame) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
             files.setdefault(path.stem.lower(), []).append(path)
-    uses = rows.drop_duplicates(["image_id", "split"])
-    n_absent, first, found = (~uses["image_id"].isin(list(files))).sum(), {}, {}
-    for image_id, where in uses[["image_id", "where"]].values:
-        also = first.setdefault(image_id, where)
-        require(also == where, f"{image_id} is in two splits, also in {also}", where=where,
+    uses = rows.drop_duplicates(["image_id", "split"]).groupby("image_id", sort=False)["where"].agg(["first", "last"])
+    n_absent, found = len(set(uses.index) - files.keys()), {}
+    for image_id, first, last in uses.itertuples():
+        require(first == last, f"{image_id} is in two splits, also in {first}", where=last,
                 todo="keep all questions about an image in one split")
         paths = files.get(image_id, [])
         require(len(paths) == 1, f"{image_id} has {len(paths)} files; {n_absent} of {len(uses)} images have none",
-                where=where, todo=f"have one of {image_id}.jpg, .jpeg or .png in {folder}")
+                where=first, todo=f"have one of {image_id}.jpg, .jpeg or .png in {folder}")
         found[image_id] = path = paths[0]
         require(Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)),
                 "the picture is a link out of its folder", where=path, todo="copy it there")

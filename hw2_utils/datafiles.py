@@ -5,11 +5,25 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
+import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from hw2_utils.errors import InputError, require
+from hw2_utils.hub import file_sha256
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Splits train, val, test in file order: columns id (`split/row`, from 0) and those that the reader names."""
+
+    splits: dict[str, pd.DataFrame]
+    classes: tuple[str, ...]
+    notes: list[str]
+    sha256: str
 
 
 def require_files(folder: Path, names: Iterable[str]) -> None:
@@ -46,10 +60,12 @@ def read_lines(path: Path) -> list[str]:
     return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
 
 
-def read_csv(path: Path) -> list[tuple[int, list[str]]]:
-    """Records of a UTF-8 CSV file, header first: (row on which it begins, fields). Blank lines are skipped.
+def read_csv(path: Path, columns: Mapping[str, set[str]], *, optional: str = "") -> list[tuple[str, dict[str, str]]]:
+    """Records of a UTF-8 CSV file: (file and row on which it begins, fields by column). Blank lines are skipped.
 
-    Raises InputError with the row of a broken record: a missing quote, more or fewer fields than the header.
+    `columns`: the names under which each column is accepted, in any letter case; all others are ignored.
+    Raises InputError with the row of a broken record (a missing quote, more or fewer fields than the header),
+    and for a column, unless `optional`, that isn't there, or is there twice.
     """
     text = read_text(path)
     # newline="" ends lines at LF, CRLF or CR; str.splitlines would also split a text at U+2028 or U+0085.
@@ -68,13 +84,19 @@ def read_csv(path: Path) -> list[tuple[int, list[str]]]:
             todo = "put a text with commas or quotes in double quotes, each quote inside it doubled"
             raise InputError(f"broken CSV: {error}", where=f"{path}, row {start + 1}", todo=todo) from error
         records += [(start + 1, fields)] if fields else []
-    return records
+    (row, header), *records = records or [(1, [])]
+    names, places = [name.strip().lower() for name in header], {}
+    for column, synonyms in columns.items():
+        wanted = {column} if column in names else synonyms
+        found = [place for place, name in enumerate(names) if name in wanted]
+        require(len(found) == 1 or (column == optional and not found),
+                f"{len(found)} columns for {column}: {header!s:.200}", where=f"{path}, row {row}",
+                todo=f"name {' or '.join(sorted(synonyms))} in the first row, each once; an empty file has none")
+        places.update((column, place) for place in found)
+    return [(f"{path}, row {row}", {column: fields[place] for column, place in places.items()})
+            for row, fields in records]
 
 
 def files_sha256(paths: Iterable[Path]) -> str:
-    """SHA-256 over the names, sizes and bytes of files, in order of path: 64 hex digits."""
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        data = path.read_bytes()
-        digest.update(os.fsencode(path.name) + b"\0%d\0" % len(data) + data)
-    return digest.hexdigest()
+    """SHA-256 over the names and hashes of files, in order of path: 64 hex digits."""
+    return hashlib.sha256(json.dumps([(path.name, file_sha256(path)) for path in sorted(paths)]).encode()).hexdigest()

@@ -8,16 +8,13 @@ import platform
 import re
 import shutil
 import tomllib
-from collections.abc import Callable
+from collections.abc import Iterator
 
-from hw2_utils import hub, paths, profiles
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from hw2_utils import hub, paths, profiles, runs
 from hw2_utils.errors import Hw2Error
-
-try:
-    from packaging.requirements import Requirement
-    from packaging.specifiers import SpecifierSet
-except ImportError as error:
-    raise Hw2Error("the packages are not installed", todo="make venv, then use .venv/bin/python") from error
 
 FREE_GIB = {"sample": 2, "full": 30}  # models, cache and runs
 LOCKS = ("requirements.txt", "requirements-sample-models.txt")
@@ -26,42 +23,37 @@ LOCKS = ("requirements.txt", "requirements-sample-models.txt")
 def check(profile: str) -> int:
     """Prints a line for each check; 0 when the profile can run here, else 1. Fetches nothing, writes nothing."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's client is imported
+    complete = True
+    for good, text, todo, *useful in _checks(profile):
+        print(f"{'ok' if good else 'absent' if useful else 'MISSING':8}{text}", flush=True)
+        if not good:
+            print(f"        What to do: {todo}")
+        complete = complete and bool(good or useful)
+    return 0 if complete else 1
+
+
+def _checks(profile: str) -> Iterator[tuple]:
+    """What is to hold, in words, and what to do where it doesn't; a fourth value marks what is useful only."""
     tables, version = profiles.load(profile), platform.python_version()
-    models = sorted({t[k] for t in tables.values() if isinstance(t, dict) for k in profiles.MODEL_PARAMETERS if k in t})
     wanted = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"]
-    wrong, runs_disk = _not_as_locked(), next(p for p in (paths.RUNS, *paths.RUNS.parents) if p.exists())
-    free_gib = shutil.disk_usage(runs_disk).free / 2**30
-    needed = [
-        (version in SpecifierSet(wanted), f"Python {version}, needed {wanted}", "use such a Python"),
-        (not wrong, f"packages not as locked: {', '.join(wrong) or 'none'}", "make venv"),
-        *(_found(f"model {name}", lambda name=name: hub.model(name).path) for name in models),
-        *(_found(f"data {v}", lambda v=v: paths.ROOT / hub.data_path(v)) for v in tables["all"].values()),
-        (free_gib > FREE_GIB[profile], f"disk: {free_gib:.0f} GiB free, needed {FREE_GIB[profile]}", "free some space"),
-    ]
-    useful = [_gpu(), (shutil.which("latexmk"), "TeX (latexmk)", "only for the PDF: install TeX Live, see README.md")]
-    for word, rows in (("MISSING", needed), ("absent", useful)):
-        for good, text, todo in rows:
-            print(f"{'ok' if good else word:8}{text}" + ("" if good else f"\n        What to do: {todo}"))
-    return 0 if all(row[0] for row in needed) else 1
-
-
-def _found(text: str, find: Callable[[], os.PathLike[str]]) -> tuple[bool, str, str]:
-    try:
-        return os.path.exists(find()), text, "see data/README.md"
-    except Hw2Error as error:
-        return False, f"{text}: {error.what}", error.todo
-    except ImportError as error:
-        return False, f"{text}: {error}", "make venv"
-
-
-def _gpu() -> tuple[bool, str, str]:
-    try:
-        import torch
-    except ImportError as error:
-        return False, f"GPU: {error}", "make venv"
-    found = torch.cuda.is_available()
-    name = torch.cuda.get_device_name() if found else "none"
-    return found, f"GPU: {name}", "nothing for the sample; full takes hours without"
+    yield version in SpecifierSet(wanted), f"Python {version}, needed {wanted}", "use such a Python"
+    wrong = _not_as_locked()
+    yield not wrong, f"packages not as locked: {', '.join(wrong) or 'none'}", "make venv"
+    models = {t[k] for t in tables.values() if isinstance(t, dict) for k in profiles.MODEL_PARAMETERS if k in t}
+    wanted = [*(("model", name) for name in sorted(models)), *(("data", value) for value in tables["all"].values())]
+    for kind, name in wanted:
+        try:
+            path = hub.model(name).path if kind == "model" else paths.ROOT / hub.data_path(name)
+            yield path.exists(), f"{kind} {name}", "see data/README.md"
+        except Hw2Error as error:
+            yield False, f"{kind} {name}: {error.what}", error.todo
+    disk = next(p for p in (paths.RUNS, *paths.RUNS.parents) if p.exists())
+    free, needed = shutil.disk_usage(disk).free / 2**30, FREE_GIB[profile]
+    yield free > needed, f"disk: {free:.0f} GiB free, needed {needed}", "free some space"
+    device = runs.resolve_device("auto")
+    name = runs.device_name(device)
+    yield device == "cuda", f"GPU: {name}", "nothing for the sample; full takes hours without", "useful"
+    yield shutil.which("latexmk"), "TeX (latexmk)", "only for the PDF: install TeX Live, see README.md", "useful"
 
 
 def _not_as_locked() -> list[str]:

@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
-from hw2_utils.datafiles import require
-from hw2_utils.errors import Hw2Error, InputError
+from hw2_utils import paths
+from hw2_utils.errors import Hw2Error, InputError, require
 
 SPEC_FIELDS = ("model", "revision", "weights_sha256", "preprocessing", "pooling", "dtype", "dim")
-_CHUNK = 500  # keys a query: fewer than the 999 parameters of old SQLite builds, 1 MiB of vectors in memory
 _BUSY_TIMEOUT_S = 120.0
 # Our SQL is constant: SQLITE_ERROR (no such table) means that the file isn't a store.
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
@@ -43,16 +43,13 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE items (key TEXT PRIMARY KEY, vector BLOB NOT NULL, checksum BLOB NOT NULL);"""
 # Cast, because an altered value may have become text, even text that can't be decoded.
 _AGREES = "agrees(key, CAST(vector AS BLOB), CAST(checksum AS BLOB))"
-_READ = f"SELECT key, CAST(vector AS BLOB), {_AGREES} FROM items WHERE key IN "
+_READ = "SELECT CAST(vector AS BLOB), CAST(checksum AS BLOB) FROM items WHERE key = ?"
 _WRITE = "INSERT OR REPLACE INTO items (key, vector, checksum) VALUES (?, ?, ?)"
 _MERGE = f"""INSERT OR IGNORE INTO items (key, vector, checksum)
 SELECT key, vector, checksum FROM source.items WHERE {_AGREES}"""
 _ALTERED_KEYS = f"SELECT key FROM items WHERE NOT {_AGREES}"
 _MOVE_AWAY = "move it away; its vectors are encoded again when they are needed"
 _ALTERED = "has a vector that doesn't agree with its checksum"
-
-Compute = Callable[[list[int]], np.ndarray]
-Progress = Callable[[int, int], None]
 
 
 class CorruptStoreError(Hw2Error):
@@ -80,17 +77,15 @@ class EmbeddingCache:
     """
 
     def __init__(self, spec: Mapping[str, str | int | float | bool | None], *, folder: Path | None = None) -> None:
-        if folder is None:
-            from hw2_utils.paths import EMBEDDINGS_CACHE as folder
         self._spec_json = _canonical_json(spec)
         self.spec: dict[str, Any] = json.loads(self._spec_json)
         self.dim: int = self.spec["dim"]
         slug = re.sub("[^A-Za-z0-9.]+", "-", str(spec["model"]))[-60:].strip("-.")
-        self.path = Path(folder).resolve() / f"{slug}-{_digest(self._spec_json)}.sqlite"
+        self.path = Path(folder or paths.EMBEDDINGS_CACHE).resolve() / f"{slug}-{_digest(self._spec_json)}.sqlite"
         self.encode([], np.empty)  # makes the file, or checks it
 
-    def encode(self, keys: Sequence[str], compute: Compute, *, batch_size: int = 32,
-               progress: Progress | None = None) -> np.ndarray:
+    def encode(self, keys: Sequence[str], compute: Callable[[list[int]], np.ndarray], *, batch_size: int = 32,
+               progress: Callable[[int, int], None] | None = None) -> np.ndarray:
         """Vectors of the items with these keys (`text_key`, `image_key`): row i belongs to keys[i]; float32 [n, dim].
 
         compute(indices) encodes the items at these indices of `keys`, the first with each missing key, at
@@ -109,11 +104,10 @@ class EmbeddingCache:
             _move_aside(self.path, self._inode)
             return self._encode(keys, compute, batch_size, progress)
 
-    def _encode(self, keys: Sequence[str], compute: Compute, batch_size: int, progress: Progress | None) -> np.ndarray:
-        self.n_encoded = self.n_found = 0
-        vectors = np.empty((len(keys), self.dim), np.float32)
+    def _encode(self, keys: Sequence[str], compute: Callable, batch_size: int, progress: Callable | None) -> np.ndarray:
+        self.n_encoded, vectors = 0, np.empty((len(keys), self.dim), np.float32)
         first: dict[str, int] = {}
-        copies = [i for i, key in enumerate(keys) if first.setdefault(key, i) != i]
+        places = [first.setdefault(key, i) for i, key in enumerate(keys)]
         self._inode = self.path.stat().st_ino if self.path.exists() else None
         with _open(self.path, self._spec_json) as store:
             missing = self._read(store, first, vectors)
@@ -128,27 +122,28 @@ class EmbeddingCache:
                 self.n_encoded += len(batch)
                 if progress:
                     progress(self.n_encoded, len(missing))
-        vectors[copies] = vectors[[first[keys[i]] for i in copies]]
-        return vectors
+        return vectors[places] if len(first) < len(keys) else vectors
 
     def _read(self, store: _Store, rows: dict[str, int], vectors: np.ndarray) -> list[int]:
         """Fill vectors[rows[key]] for each key that is in the store; the rows of the others."""
-        missing, keys = dict(rows), list(rows)
-        for chunk in (keys[start:start + _CHUNK] for start in range(0, len(keys), _CHUNK)):
-            for key, vector, agrees in store.query(f"{_READ} ({','.join('?' * len(chunk))})", chunk):
-                if agrees:
-                    vectors[rows[key]] = np.frombuffer(vector, "<f4")
-                    missing.pop(key, None)
-                else:
+        missing = []
+        with _naming(self.path):  # around the loop, not in it: a lookup takes microseconds
+            for key, row in rows.items():
+                for vector, checksum in store.execute(_READ, [key]):
+                    if checksum == _checksum(self._spec_json, key, vector):
+                        vectors[row] = np.frombuffer(vector, "<f4")
+                        break
                     warnings.warn(f"{self.path}: {key!r} {_ALTERED}; it is encoded again", stacklevel=4)
-        return list(missing.values())
+                else:
+                    missing.append(row)
+        return missing
 
     def _checked(self, result: np.ndarray, n_rows: int) -> np.ndarray:
         vectors = np.asarray(result)
-        if vectors.dtype.kind == "f" and vectors.shape == (n_rows, self.dim):
-            with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, and is refused
-                if np.isfinite(vectors.astype(np.float32)).all():
-                    return vectors
+        fits = vectors.dtype.kind == "f" and vectors.shape == (n_rows, self.dim)
+        with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, and is refused
+            if fits and np.isfinite(vectors.astype(np.float32)).all():
+                return vectors
         raise Hw2Error(f"the encoder returned {vectors.dtype} {list(vectors.shape)}, not floats "
                        f"{[n_rows, self.dim]} that are finite in float32; nothing of this batch was written",
                        where=self.path, todo="check the encoder, and dim in the spec")
@@ -167,7 +162,7 @@ def _naming(path: Path) -> Iterator[None]:
     """Turn an error of SQLite into one that names the file and says what to do."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         if (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _CORRUPT:
             what = f"this embedding store is cut or corrupt ({error})"
             raise CorruptStoreError(what, where=path, todo=_MOVE_AWAY) from error
@@ -194,18 +189,13 @@ def _checksum(spec_json: str, key: str, vector: bytes) -> bytes:
     return hashlib.sha256(f"{spec_json}{key}".encode() + vector).digest()[:16]
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path) -> FileLock:
     """One process at a time opens, makes or moves stores; the system frees the lock of a killed one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(path.parent / ".lock", timeout=_BUSY_TIMEOUT_S)) as lock:
-        with _naming(path.parent / ".lock"):
-            lock.execute("BEGIN EXCLUSIVE")
-        yield
+    return FileLock(path.parent / ".lock", timeout=_BUSY_TIMEOUT_S)
 
 
 def _move_aside(path: Path, inode: int | None) -> None:
-    with _lock(path):
+    with _naming(path), _lock(path):
         # Of several processes that found it corrupt the first moves it: the others see another inode.
         if path.exists() and path.stat().st_ino == inode:
             names = (Path(f"{path}.corrupt-{n}") for n in itertools.count(1))
@@ -215,7 +205,7 @@ def _move_aside(path: Path, inode: int | None) -> None:
 @contextmanager
 def _open(path: Path, spec_json: str = "") -> Iterator[_Store]:
     """An open store, made if there is none. Raises InputError where its spec and its name don't agree."""
-    with _lock(path), _naming(path):
+    with _naming(path), _lock(path):
         is_new = not path.exists()
         # SQLite itself finds whole pages missing. While there is a log, a page may just be on its way.
         if not is_new and path.stat().st_size % _PAGE_BYTES and not Path(f"{path}-wal").exists():

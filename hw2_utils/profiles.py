@@ -28,9 +28,7 @@ def settings(notebook: str, parameters: dict[str, Any]) -> dict[str, Any]:
     profile = load(parameters["profile"])
     values = {**profile["all"], **profile[notebook]}
     merged = {k: v for k, v in values.items() if k not in profile["all"] or k in parameters}
-    for name, value in parameters.items():
-        if name not in values or not _is_unset(name, value):
-            merged[name] = value
+    merged |= {k: v for k, v in parameters.items() if k not in values or not _is_unset(k, v)}
     for name in PATH_PARAMETERS:
         if merged.get(name) and not str(merged[name]).startswith("hub:"):
             base = Path.cwd() if parameters.get(name) else paths.ROOT  # where the notebook runs, or the profile's own
@@ -42,15 +40,8 @@ def _is_unset(name: str, value: Any) -> bool:
     return value == -1 if name == "max_generated" else not isinstance(value, bool) and value in ("", 0, [])
 
 
-def expected_s(profile: str, notebook: str) -> float:
-    """Seconds that a notebook takes on two cores, for the live line before a run is on record."""
-    return float(load(profile)["expected_s"][notebook])
-
-
 def data_files(value: str) -> list[Path]:
     """Files of a profile's data folder or file, pictures aside: what the workflow engine watches."""
     path = paths.ROOT / value
-    if value.startswith("hub:") or not path.exists():
-        return []
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [f for f in files if f.suffix in (".txt", ".csv", ".parquet")]
+    files = path.rglob("*") if path.is_dir() else [path]  # a "hub:" data set is no file here
+    return sorted(f for f in files if f.is_file() and f.suffix in (".txt", ".csv", ".parquet"))

@@ -21,8 +21,7 @@ import numpy as np
 from scipy.special import log_softmax, logsumexp
 
 from hw2_utils import hub
-from hw2_utils.datafiles import require
-from hw2_utils.errors import Hw2Error, InputError
+from hw2_utils.errors import Hw2Error, InputError, require
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
@@ -35,7 +34,6 @@ TRUE_FALSE: tuple[Verdict, Verdict] = ("true", "false")
 PLACE = "[text]"
 _LINE_BREAKS = set("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-_CAUSAL = re.compile(r"(?:CausalLM|LMHeadModel)$")
 _OTHER_MODEL = "name a causal language model: a folder with config, safetensors, tokenizer, or a .gguf file"
 
 
@@ -91,9 +89,12 @@ def load(path: Path | str, *, device: str = "cpu") -> LanguageModel:
 
     path, device = Path(path), resolve_device(device)
     check = functools.partial(require, where=path, todo=_OTHER_MODEL)
-    _check_files(path, check)
+    if path.suffix == ".gguf":
+        check(path.is_file() and path.open("rb").read(4) == b"GGUF", "there is no GGUF file here")
+    else:
+        _check_folder(path, check)
     try:
-        model, tokenizer, missing = (_read_gguf if path.suffix == ".gguf" else _read)(path)
+        model, tokenizer, missing = _read(path)
     except Exception as error:  # every reader has its own family of errors
         reason = next(iter(str(error).strip().splitlines()), "")
         what = f"the model can't be read ({type(error).__name__}: {reason})"
@@ -104,44 +105,37 @@ def load(path: Path | str, *, device: str = "cpu") -> LanguageModel:
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     tokenizer.split_special_tokens = True  # "<|im_end|>" in a statement is text, not a control token
     # A base model's config may have neither bos nor eos (phi-1_5's): the tokenizer's eos stands for both.
-    eos, ends = tokenizer.eos_token_id, model.generation_config.eos_token_id
+    eos, bos, ends = tokenizer.eos_token_id, tokenizer.bos_token_id, model.generation_config.eos_token_id
     ends = frozenset(np.ravel(eos if ends is None else ends).tolist())
-    start = eos if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    model = model.eval().to(device)
-    return LanguageModel(model, tokenizer, path, model.config.max_position_embeddings, start, ends)
+    return LanguageModel(model.eval().to(device), tokenizer, path, model.config.max_position_embeddings,
+                         eos if bos is None else bos, ends)
 
 
-def _check_files(path: Path, check: Callable[[object, str], None]) -> None:
-    """Refuses a folder or file before any library reads it."""
-    if path.suffix == ".gguf":
-        check(path.is_file() and path.open("rb").read(4) == b"GGUF", "there is no GGUF file here")
-        return
+def _check_folder(path: Path, check: Callable[[object, str], None]) -> None:
+    """Refuses a folder before any library reads it."""
     hub.check_folder(path)
     kinds = json.loads((path / "config.json").read_text("utf-8")).get("architectures") or []
     check(any(path.glob("*.safetensors")), "its weights are pickled: convert them to safetensors")
     check(any((path / name).exists() for name in _TOKENIZERS), f"there is no tokenizer (one of {_TOKENIZERS})")
-    check(all(map(_CAUSAL.search, kinds)), f"{', '.join(kinds)} is not a causal language model")
+    check(all(kind.endswith(("CausalLM", "LMHeadModel")) for kind in kinds),
+          f"{', '.join(kinds)} is not a causal language model")
 
 
-def _read(path: Path, quantization: Any = None, **extra: str) -> tuple[Any, Any, set[str]]:
+def _read(path: Path) -> tuple[Any, Any, set[str]]:
     """Model, tokenizer and the names of weights that the checkpoint doesn't hold."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    options = {"trust_remote_code": False, "local_files_only": True, **extra}
-    model, report = AutoModelForCausalLM.from_pretrained(
-        path, dtype="float32", attn_implementation="sdpa", use_safetensors=True,
-        quantization_config=quantization, output_loading_info=True, **options)
-    return model, AutoTokenizer.from_pretrained(path, **options), set(report["missing_keys"])
-
-
-def _read_gguf(path: Path) -> tuple[Any, Any, set[str]]:
-    """As `_read`, but the header is parsed and the names are listed once: transformers repeats both."""
     import gguf
-    from transformers import GgufConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    options, quantization = {"trust_remote_code": False, "local_files_only": True}, None
+    if path.suffix == ".gguf":
+        path, options["gguf_file"], quantization = path.parent, path.name, GgufConfig(dequantize=True)
+    # transformers parses a GGUF file's header and lists its names again and again.
     once = {name: functools.cache(getattr(gguf, name)) for name in ("GGUFReader", "get_tensor_name_map")}
     with patch.multiple(gguf, **once):
-        return _read(path.parent, GgufConfig(dequantize=True), gguf_file=path.name)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path, dtype="float32", attn_implementation="sdpa", use_safetensors=True,
+            quantization_config=quantization, output_loading_info=True, **options)
+        return model, AutoTokenizer.from_pretrained(path, **options), set(report["missing_keys"])
 
 
 # ---------------------------------------------------------------------------------------------- batches
@@ -221,8 +215,8 @@ def _wanted(lm: LanguageModel, prompts: Sequence[str],
     for k, whole in enumerate(lm.encode([prompt + answer for prompt in prompts for answer in answers])):
         prompt, column = divmod(k, len(answers))
         answer = whole[len(contexts[prompt]):]
-        what = f"answer {answers[column]!r} adds {len(answer)} tokens to prompt {prompt + 1}"
-        require(0 < len(answer) <= lm.max_tokens, what, where=lm.path,
+        require(0 < len(answer) <= lm.max_tokens, where=lm.path,
+                what=f"answer {answers[column]!r} adds {len(answer)} tokens to prompt {prompt + 1}",
                 todo="use an answer that adds at least one token and fits the context window")
         context = contexts[prompt] or (lm.start_id,)
         wanted.setdefault(context + answer[:-1], []).append((prompt, column, answer))
@@ -302,22 +296,17 @@ def parse_verdict(text: str, *, strict: bool, words: Words = TRUE_FALSE) -> Verd
     return TRUE_FALSE[words.index(word)] if word in words else "unparsed"
 
 
-def contradicts(text: str, *, words: Words = TRUE_FALSE) -> bool:
-    """Whether a text holds both verdicts, read as the lenient `parse_verdict` does."""
-    return len(set(_verdicts(text, words))) == 2
-
-
-def quality(text: str, *, words: Words = TRUE_FALSE) -> dict[str, float | int | bool]:
+def quality(text: str) -> dict[str, float | int | bool]:
     """`n_words`, `repeated_3gram_share` and `contradicts` of a text.
 
     The share is 1 - distinct / all 3-grams of lower-cased words (seq-rep-3 of Welleck et al. 2020, arXiv
-    1908.04319), 0 below three words.
+    1908.04319), 0 below three words. A text contradicts itself if it holds both verdicts, read as the lenient
+    `parse_verdict` does.
     """
     tokens = re.findall(r"\w+(?:['’-]\w+)*", text.casefold())
     grams = list(zip(tokens, tokens[1:], tokens[2:], strict=False))
-    share = 1 - len(set(grams)) / len(grams) if grams else 0.0
-    clash = contradicts(text, words=words)
-    return {"n_words": len(tokens), "repeated_3gram_share": share, "contradicts": clash}
+    return {"n_words": len(tokens), "repeated_3gram_share": 1 - len(set(grams)) / len(grams) if grams else 0.0,
+            "contradicts": len(set(_verdicts(text, TRUE_FALSE))) == 2}
 
 
 def _without_echo(text: str, words: Words) -> str:

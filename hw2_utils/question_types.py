@@ -27,8 +27,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from hw2_utils.datafiles import require
-from hw2_utils.errors import InputError
+from hw2_utils.errors import InputError, require
 
 TYPES: tuple[str, ...] = (
     "object_presence", "object_recognition", "counting", "color", "attribute", "activity_recognition",

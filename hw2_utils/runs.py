@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import ast
-import functools
 import hashlib
 import importlib.metadata
 import inspect
 import json
-import linecache
 import math
 import os
 import platform
 import shutil
 import subprocess
-import textwrap
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +22,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import fastjsonschema
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from hw2_utils import hub, paths, profiles
 from hw2_utils.errors import Hw2Error, InputError, require
@@ -38,24 +35,17 @@ PACKAGES = ("torch", "transformers", "peft", "datasets", "sentence-transformers"
             "timm", "numpy", "pandas", "scikit-learn", "papermill")
 KEY_PACKAGES = ("torch", "transformers", "peft")
 METRIC_COLUMNS = ("method", "split", "group", "seed", "name", "value", "low", "high", "n")
-PREDICTION_COLUMNS = ("id", "split", "method", "seed", "label", "prediction", "log_probs")
+_check_schema = fastjsonschema.compile(json.loads((paths.CONFIG / "record.schema.json").read_text(encoding="utf-8")))
 _open_runs: dict[Path, Run] = {}
 
 
 # ---------------------------------------------------------------------------------------------- sources and keys
-def source_of(thing: Any) -> str:
-    """Code of a function, or of a class and its bases in the same file or notebook, without comments and docstrings."""
-    if inspect.isfunction(thing):
-        return _code(ast.parse(textwrap.dedent(inspect.getsource(thing))))
-    return "\n".join(_code(_class_tree(c)) for c in thing.__mro__ if c.__module__ == thing.__module__)
-
-
-def _class_tree(thing: type) -> ast.ClassDef:
-    """A class's syntax tree, found by its first method: a class of a notebook cell has no file for `inspect` to read."""
-    code = next(m.__code__ for m in vars(thing).values() if inspect.isfunction(m))
-    tree = ast.parse("".join(linecache.getlines(code.co_filename)))
-    return next(n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name == thing.__name__
-                and n.lineno <= code.co_firstlineno <= n.end_lineno)
+def _definition(thing: Any) -> str:
+    """Code of a function or class, found by its line (a class's by its first method): a cell's class has no file."""
+    code = next(f for f in (thing, *vars(thing).values()) if inspect.isfunction(f)).__code__
+    tree, line = ast.parse("".join(inspect.findsource(code)[0])), code.co_firstlineno
+    named = [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == thing.__name__]
+    return _code(next(n for n in named if min(x.lineno for x in (n, *n.decorator_list)) <= line <= n.end_lineno))
 
 
 def _code(tree: ast.AST) -> str:
@@ -68,8 +58,9 @@ def _code(tree: ast.AST) -> str:
 
 def _plain(value: Any) -> Any:
     """What `json` can't write, as something that it can and that changes when the value's meaning does."""
-    if inspect.isclass(value) or inspect.isfunction(value):
-        return source_of(value)
+    if inspect.isclass(value) or inspect.isfunction(value):  # a class with its bases in the same file or notebook
+        things = getattr(value, "__mro__", [value])
+        return [_definition(thing) for thing in things if thing.__module__ == value.__module__]
     if isinstance(value, set | frozenset):
         return sorted(value)
     for method in ("to_dict", "tolist"):  # a PEFT configuration; arrays and their scalars
@@ -102,36 +93,28 @@ def part(key: Mapping[str, Any], compute: Callable[[], dict[str, Any]], *, modul
     `key` holds parameters, data and model hashes and all that the notebook hands in; `modules` names the package
     modules that `compute` calls. `compute` returns a dict of plain values and data frames. `HW2_FRESH=1` recomputes.
     """
-    name = digest({"key": key, "code": module_sources(modules), "versions": versions()})[:32]
-    folder = paths.RUNS / "parts" / name
-    label = " ".join(str(key.get(k)) for k in ("method", "seed") if key.get(k) is not None)
-    if folder.is_dir() and os.environ.get("HW2_FRESH") != "1":
-        print(f"reused   {label} (part {name[:8]})")
-        return _read_part(folder)
-    result = compute()
-    frames = {k: v for k, v in result.items() if hasattr(v, "to_parquet")}
-    beside = folder.with_name(f"{name}.tmp-{uuid.uuid4().hex[:8]}")
-    beside.mkdir(parents=True)
-    for frame_name, frame in frames.items():
-        frame.to_parquet(beside / f"{frame_name}.parquet", index=False)
-    write_json(beside / "part.json", {k: v for k, v in result.items() if k not in frames} | {"part": name})
-    written = _read_part(beside)
-    if os.environ.get("HW2_FRESH") == "1":
-        shutil.rmtree(folder, ignore_errors=True)
-    try:
-        beside.rename(folder)
-    except OSError:  # another process has just written the same part
-        shutil.rmtree(beside)
-    print(f"computed {label} (part {name[:8]})")
-    return written
-
-
-def _read_part(folder: Path) -> dict[str, Any]:
-    """Reads what was written, also right after computing, so that a reused part can't differ from a fresh one."""
     import pandas as pd
 
-    result = json.loads((folder / "part.json").read_text(encoding="utf-8"))
-    return {**result, **{p.stem: pd.read_parquet(p) for p in sorted(folder.glob("*.parquet"))}}
+    name = digest({"key": key, "code": module_sources(modules), "versions": versions()})[:32]
+    folder = paths.RUNS / "parts" / name
+    if os.environ.get("HW2_FRESH") == "1":
+        shutil.rmtree(folder, ignore_errors=True)
+    reused = folder.is_dir()
+    if not reused:
+        result = compute()
+        beside = folder.with_name(f"{name}.tmp-{uuid.uuid4().hex[:8]}")
+        beside.mkdir(parents=True)
+        for frame in [k for k, v in result.items() if hasattr(v, "to_parquet")]:
+            result.pop(frame).to_parquet(beside / f"{frame}.parquet", index=False)
+        write_json(beside / "part.json", {**result, "part": name})
+        with suppress(OSError):  # another process has just written the same part
+            beside.rename(folder)
+        shutil.rmtree(beside, ignore_errors=True)
+    label = " ".join(str(key[k]) for k in ("method", "seed") if key.get(k) is not None)
+    print(f"{'reused  ' if reused else 'computed'} {label} (part {name[:8]})")
+    # read also right after computing, so that a reused part can't differ from a fresh one
+    frames = {path.stem: pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
+    return {**json.loads((folder / "part.json").read_text(encoding="utf-8")), **frames}
 
 
 # ---------------------------------------------------------------------------------------------- parameters
@@ -147,8 +130,7 @@ def declared_parameters(notebook: str) -> dict[str, Any]:
     """Names and defaults of the notebook's tagged parameter cell, in order."""
     cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
     source = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
-    return {node.targets[0].id if isinstance(node, ast.Assign) else node.target.id: ast.literal_eval(node.value)
-            for node in ast.parse(source).body if isinstance(node, ast.Assign | ast.AnnAssign)}
+    return {n.target.id: ast.literal_eval(n.value) for n in ast.parse(source).body if isinstance(n, ast.AnnAssign)}
 
 
 def check_parameters(notebook: str, given: Mapping[str, Any]) -> None:
@@ -163,7 +145,7 @@ def check_parameters(notebook: str, given: Mapping[str, Any]) -> None:
         require(fits, f"{value!r} is a {type(value).__name__}, wanted is a {type(default).__name__}", where=where,
                 todo=f"its default is {default!r}")
         if isinstance(value, int | float):
-            require(min(default, 0) <= value < 1e9, f"{value!r} is out of range", where=where, todo="give a number >= 0")
+            require(min(default, 0) <= value < 1e9, f"{value!r} is out of range", where=where, todo="give 0 or more")
         if name == "seeds":
             require(all(type(s) is int and 0 <= s < 2**32 for s in value) and len(set(value)) == len(value),
                     f"{value!r} isn't a list of whole numbers from 0 on, each once", where=where, todo="[0, 1]")
@@ -190,7 +172,12 @@ class Run:
         self.settings.device = resolve_device(parameters.get("device", "cpu"))
         self.id = os.environ.get("HW2_RUN_ID") or new_run_id()
         self.run_dir = Path(self.settings.run_dir or paths.RUNS / "interactive" / notebook).resolve()
-        self.lock = None if _under_runner() else claim(self.run_dir)  # the runner has claimed its run's folder itself
+        if self.run_dir in _open_runs:  # Run All again in the same kernel, after a cell that failed
+            _open_runs[self.run_dir].close()
+        self.held = ExitStack()
+        if not _under_runner():  # the runner has claimed its run's folder itself
+            self.held.enter_context(claim(self.run_dir))
+        _open_runs[self.run_dir] = self
         self.folder = self.run_dir.with_name(f"{self.run_dir.name}.tmp-{self.id}")
         for name in ("tables", "figures", "predictions"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -199,7 +186,7 @@ class Run:
         self.parts: list[str] = []
         self.inputs: list[dict[str, str]] = []
         self.notes: list[str] = []
-        self.metrics: list[dict[str, Any]] = []
+        self.metrics: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.predictions: list[pd.DataFrame] = []
         self.classes: list[str] = []
         self.modules: set[str] = {"metrics", "statistics"}
@@ -241,11 +228,7 @@ class Run:
         from hw2_utils import metrics
 
         self.classes = list(classes)
-        missing = [c for c in PREDICTION_COLUMNS if c not in frame.columns]
-        if missing:
-            raise Hw2Error(f"predictions lack the columns {missing}", where=file)
-        frame = frame.assign(seed=frame["seed"].astype("Int64")).reset_index(drop=True)
-        self.predictions.append(frame)
+        self.predictions.append(frame := frame.astype({"seed": "Int64"}).reset_index(drop=True))
         metrics.check_predictions(self.all_predictions(), self.classes)
         frame.to_parquet(self.folder / "predictions" / f"{file}.parquet", index=False)
 
@@ -257,19 +240,17 @@ class Run:
 
     def metrics_frame(self) -> pd.DataFrame:
         """The tidy rows so far as a frame."""
-        return _tidy(self.metrics)
+        return _tidy(self.metrics.values())
 
     def add_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds tidy rows; a row that was there already, or whose value isn't a finite number, is refused."""
-        known = {tuple(r[c] for c in METRIC_COLUMNS[:5]) for r in self.metrics}
         for row in rows:
             full = {"split": "test", "group": "all", **row}
             full = {c: _number(full.get(c)) for c in METRIC_COLUMNS}
             key = tuple(full[c] for c in METRIC_COLUMNS[:5])
-            if key in known or not math.isfinite(full["value"]):
-                raise Hw2Error(f"metric row {key} was added twice, or {full['value']!r} is no number", where=self.notebook)
-            known.add(key)
-            self.metrics.append(full)
+            if key in self.metrics or not math.isfinite(full["value"]):
+                raise Hw2Error(f"row {key} was added twice, or {full['value']!r} is no number", where=self.notebook)
+            self.metrics[key] = full
 
     def table(self, name: str, frame: pd.DataFrame, *, caption: str) -> pd.DataFrame:
         """Writes a table as CSV with its caption, and returns it for display."""
@@ -303,8 +284,7 @@ class Run:
     def close(self) -> None:
         """Gives the run folder free for the next run."""
         _open_runs.pop(self.run_dir, None)
-        if self.lock:
-            self.lock.release()
+        self.held.close()
 
     def _write(self, status: str) -> None:
         import torch
@@ -312,29 +292,21 @@ class Run:
         record = {
             "run": {"id": self.id, "notebook": self.notebook, "status": status, "error": None, "start": self.start,
                     "end": None if status == "running" else now(), "parameters": _shown(self.parameters),
-                    "settings": _shown(vars(self.settings)), "notes": self.notes,
-                    "key": code_key(self.notebook, self.modules),
-                    "modules": sorted(self.modules), "parts": self.parts},
-            "meta": {**git_state(), "versions": versions(PACKAGES), "python": platform.python_version(),
-                     "system": platform.platform(), "device": device_name(self.settings.device),
-                     "threads": torch.get_num_threads(), "models": {r: m.record() for r, m in self.models.items()}, "data": self.data},
-            "classes": self.classes, "metrics": self.metrics, "inputs": self.inputs,
-        }
-        check_record(record)
+                    "settings": _shown(vars(self.settings)), "notes": self.notes, "parts": self.parts,
+                    "key": code_key(self.notebook, self.modules), "modules": sorted(self.modules)},
+            "meta": {**git_state(), "versions": versions(PACKAGES), "device": device_name(self.settings.device),
+                     "threads": torch.get_num_threads(), "python": platform.python_version(), "data": self.data,
+                     "models": {role: model.record() for role, model in self.models.items()}},
+            "classes": self.classes, "metrics": list(self.metrics.values()), "inputs": self.inputs}
+        _check_schema(record)
         write_json(self.folder / "result.json", record)
 
 
 def start(notebook: str, namespace: Mapping[str, Any]) -> Run:
     """Begins a run from the values of the notebook's parameters in its namespace (`globals()`); prints the banner."""
-    declared = declared_parameters(notebook)
-    parameters = {name: namespace[name] for name in declared}
+    parameters = {name: namespace[name] for name in declared_parameters(notebook)}
     check_parameters(notebook, parameters)
-    previous = _open_runs.get(Path(parameters["run_dir"] or paths.RUNS / "interactive" / notebook).resolve())
-    if previous is not None:  # Run All again in the same kernel, after a cell that failed
-        shutil.rmtree(previous.folder, ignore_errors=True)
-        previous.close()
     run = Run(notebook, parameters)
-    _open_runs[run.run_dir] = run
     about = profiles.load(parameters["profile"])["about"]
     print(f"profile {parameters['profile']} ({about}) · device {device_name(run.settings.device)} · run {run.id}")
     return run
@@ -345,20 +317,26 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
 
 
-def claim(run_dir: Path) -> FileLock:
+def claim(run_dir: Path) -> AcquireReturnProxy:
     """The run folder's lock: two runs never write into one folder, and a killed run gives it free.
 
     What killed runs left beside the folder is put right before anyone writes.
     """
-    run_dir.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run_dir.with_name(f".{run_dir.name}.lock"), is_singleton=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError("another run is writing into this folder", where=paths.short(run_dir),
-                         todo="wait for it, or choose another folder with --out") from None
+    held = hold(run_dir.with_name(f".{run_dir.name}.lock"), "another run is writing into this folder",
+                where=run_dir, todo="wait for it, or choose another folder with --out")
     _recover(run_dir)
-    return lock
+    return held
+
+
+def hold(file: Path, taken: str, *, where: Path, todo: str) -> AcquireReturnProxy:
+    """Locks a file at once, until the `with` block or the process ends, or says who holds it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(file).acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{taken} (process {file.read_text().strip()})", where=paths.short(where), todo=todo) from None
+    file.write_text(f"{os.getpid()}\n")
+    return held
 
 
 def swap_in(folder: Path, run_dir: Path) -> None:
@@ -394,14 +372,8 @@ class Record:
 
     folder: Path
     data: Mapping[str, Any]
-
-    @property
-    def id(self) -> str:
-        return self.data["run"]["id"]
-
-    @property
-    def notebook(self) -> str:
-        return self.data["run"]["notebook"]
+    id: str
+    notebook: str
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -435,11 +407,13 @@ def load(folder: Path | str, *, notebook: str, profile: str | None = None) -> Re
         require(holds, what, where=paths.short(folder), todo=todo)
 
     if any(folder.parent.glob(f"{folder.name}.old-*")):
-        with suppress(InputError):  # a run that is writing there now finishes its own swap
-            claim(folder).release()
+        with suppress(InputError), claim(folder):  # a run that is writing there now finishes its own swap
+            pass
     need((folder / "result.json").is_file(), f"there is no run of {notebook}")
     try:
-        check_record(data := json.loads((folder / "result.json").read_text(encoding="utf-8")))
+        data = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        _check_schema(data)
+        json.dumps(data, allow_nan=False)  # the schema's numbers may be NaN
     except ValueError as error:
         raise InputError(f"the record is broken: {error}", where=paths.short(folder), todo=todo) from error
     run = data["run"]
@@ -453,7 +427,7 @@ def load(folder: Path | str, *, notebook: str, profile: str | None = None) -> Re
         inside = source["run_dir"].startswith("runs/")
         need(not inside or _run_field(paths.RUNS / source["run_dir"][5:], "id") == source["id"],
              f"the run of {notebook} is stale: it read another run of {source['notebook']}")
-    return Record(folder, data)
+    return Record(folder, data, run["id"], notebook)
 
 
 def find(folder: str, notebook: str, run: Run, *, required: bool = True) -> Record | None:
@@ -465,14 +439,12 @@ def find(folder: str, notebook: str, run: Run, *, required: bool = True) -> Reco
     interactive = paths.RUNS / "interactive" / notebook
     by_hand = not _under_runner() and status_of(interactive) == "complete"
     place = Path(folder) if folder else interactive if by_hand else paths.RUNS / profile / notebook
-    try:
+    tolerated = () if required else (InputError,)
+    with suppress(*tolerated):
         record = load(place, notebook=notebook, profile=profile)
-    except InputError:
-        if required:
-            raise
-        return None
-    print(f"reads run {record.id} of {notebook} from {paths.short(place)}")
-    return record
+        print(f"reads run {record.id} of {notebook} from {paths.short(place)}")
+        return record
+    return None
 
 
 def code_key(notebook: str, modules: Iterable[str]) -> str:
@@ -489,17 +461,6 @@ def _defines(node: ast.AST) -> bool:
     if isinstance(node, ast.Assign):
         return all(isinstance(t, ast.Name) and t.id.isupper() for t in node.targets)
     return isinstance(node, ast.ClassDef | ast.FunctionDef)
-
-
-def check_record(record: Any) -> None:
-    """Raises ValueError, naming the place, for what `config/record.schema.json` doesn't allow and for NaN or infinity."""
-    json.dumps(record, allow_nan=False)
-    _schema()(record)
-
-
-@functools.cache
-def _schema() -> Callable[[Any], Any]:
-    return fastjsonschema.compile(json.loads((paths.CONFIG / "record.schema.json").read_text(encoding="utf-8")))
 
 
 # ---------------------------------------------------------------------------------------------- small things
@@ -524,7 +485,7 @@ def _under_runner() -> bool:
     return os.environ.get("HW2_RUNNER") == "1"
 
 
-def _tidy(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def _tidy(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(rows, columns=METRIC_COLUMNS).astype({"seed": "Int64"})
@@ -545,21 +506,17 @@ def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def device_name(device: str) -> str:
     """The GPU's name, or the CPU's architecture."""
-    if device == "cuda":
-        import torch
+    import torch
 
-        return torch.cuda.get_device_name()
-    return f"CPU ({platform.machine()})"
+    return torch.cuda.get_device_name() if device == "cuda" else f"CPU ({platform.machine()})"
 
 
 def git_state() -> dict[str, Any]:
     """Commit and dirty flag of the checkout, or None where there is none."""
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *words], cwd=paths.ROOT, capture_output=True, text=True, timeout=20)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    status = git("status", "--porcelain", "--untracked-files=no")
-    return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": None if status is None else bool(status)}
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {"git_commit": None, "git_dirty": None}
+    commit, _, dirty = done.stdout.strip().partition("-")
+    return {"git_commit": commit, "git_dirty": bool(dirty)}

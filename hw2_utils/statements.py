@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from hw2_utils.datafiles import read_csv, require
+from hw2_utils.datafiles import read_csv
+from hw2_utils.errors import require
 from hw2_utils.hub import file_sha256
 
+COLUMNS = {name: {name} for name in ("statement", "label", "topic")}
 LABELS = {"true": "true", "1": "true", "false": "false", "0": "false"}
 
 
@@ -35,19 +37,14 @@ def read(path: Path) -> Statements:
     statements are empty, contradict one another, or all have one label.
     """
     path = Path(path)
-    (line, names), *records = read_csv(path) or [(1, [])]
-    require(names.count("statement") == names.count("label") == 1 and names.count("topic") < 2,
-            f"needs the columns statement and label, each once; found {names or 'an empty file'!s:.200}",
-            where=f"{path}, row {line}", todo="name the columns in the first row")
     examples, first_seen = [], {}
-    for line, fields in records:
-        row, where = dict(zip(names, fields, strict=True)), f"{path}, row {line}"
+    for where, row in read_csv(path, COLUMNS, optional="topic"):
         statement, label = row["statement"], LABELS.get(row["label"].strip().lower())
         require(statement.strip(), "the statement is empty", where=where, todo="write it or delete the row")
         require(label, f"unknown label {row['label']!r:.80}", where=where, todo="use true, false, 1 or 0")
-        first_line, first_label = first_seen.setdefault(" ".join(statement.split()), (line, label))
-        what = f"{statement!r:.100} is {label} here and {first_label} in row {first_line}"
-        require(label == first_label, what, where=where, todo="keep the row that is right")
+        first, first_label = first_seen.setdefault(" ".join(statement.split()), (where, label))
+        require(label == first_label, f"{statement!r:.100} is {label} here and {first_label} in {first}", where=where,
+                todo="keep the row that is right")
         examples.append((f"test/{len(examples)}", statement, label, row.get("topic", "").strip() or None))
     # object: a column holds exactly what the file holds, and an absent topic stays None
     frame = pd.DataFrame(examples, columns=["id", "statement", "label", "topic"], dtype=object)

@@ -135,10 +135,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted[np.argsort(order)].tolist()
 
 
-def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Wilson interval of a proportion of independent examples; usable at 0 %, at 100 % and for small n."""
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """95 % Wilson interval of a proportion of independent examples; usable at 0 %, at 100 % and for small n."""
     require(n > 0 and 0 <= successes <= n, f"{successes} of {n}", where="wilson_interval", todo="count again")
-    return tuple(map(float, stats.binomtest(int(successes), int(n)).proportion_ci(level, "wilson")))
+    return tuple(map(float, stats.binomtest(int(successes), int(n)).proportion_ci(0.95, "wilson")))
 
 
 def normalised_accuracy(frame: pd.DataFrame, types: Sequence[str]) -> dict[str, float]:
@@ -161,8 +161,7 @@ def mean_per_type(accuracy_by_type: Mapping[str, float]) -> dict[str, float]:
     return {"arithmetic": float(values.mean()), "harmonic": float(stats.hmean(values))}
 
 
-def detectable_difference(n: int, discordance: float, power: float = 0.8,
-                          alpha: float = 0.05) -> float | None:
+def detectable_difference(n: int, discordance: float, power: float = 0.8, alpha: float = 0.05) -> float | None:
     """Smallest accuracy difference (a fraction) that a two-sided paired test on n independent examples sees.
 
     `discordance`: share of examples on which exactly one method is right. None: not even a difference as

@@ -48,9 +48,9 @@ def read(path: Path | str) -> Sweep:
     return Sweep(path.stem, content["notebook"], each)
 
 
-def folder(sweep: Sweep, run: str) -> Path:
-    """Where one run of a sweep lies."""
-    return paths.RUNS / "sweeps" / sweep.name / run
+def folder(sweep: Sweep, name: str) -> Path:
+    """Where one run of a sweep lies, or the table over them."""
+    return paths.RUNS / "sweeps" / sweep.name / name
 
 
 def stamp(sweep: Sweep, run: str) -> str:
@@ -60,22 +60,21 @@ def stamp(sweep: Sweep, run: str) -> str:
 
 def command(sweep: Sweep, run: str, start: str, profile: str) -> str:
     """The shell command of one run, every value quoted."""
-    words = [f"-p {name} {shlex.quote(value if isinstance(value, str) else json.dumps(value))}"
-             for name, value in sweep.runs[run].items()]
-    return f"{start} {sweep.notebook} --profile {profile} --out {shlex.quote(str(folder(sweep, run)))} {' '.join(words)}"
+    words = [start, sweep.notebook, "--profile", profile, "--out", shlex.quote(str(folder(sweep, run)))]
+    values = {name: value if isinstance(value, str) else json.dumps(value) for name, value in sweep.runs[run].items()}
+    return " ".join([*words, *(f"-p {name} {shlex.quote(value)}" for name, value in values.items())])
 
 
 def gather(sweep: Sweep) -> pd.DataFrame:
     """The tidy metrics of all complete runs, their parameters as columns beside; written to `metrics.csv` there."""
     import pandas as pd
 
-    frames = []
+    frames = [pd.DataFrame()]
     for run, parameters in sweep.runs.items():
-        if (folder(sweep, run) / ".done").is_file():
-            record = runs.load(folder(sweep, run), notebook=sweep.notebook)
-            frames.append(record.metrics.assign(run=run, **{k: str(v) for k, v in parameters.items()}))
-    table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-    target = paths.RUNS / "sweeps" / sweep.name
-    target.mkdir(parents=True, exist_ok=True)
-    table.to_csv(target / "metrics.csv", index=False, lineterminator="\n")
+        if Path(stamp(sweep, run)).is_file():
+            metrics = runs.load(folder(sweep, run), notebook=sweep.notebook).metrics
+            frames.append(metrics.assign(run=run, **{k: str(v) for k, v in parameters.items()}))
+    table = pd.concat(frames, ignore_index=True)
+    folder(sweep, "").mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder(sweep, "metrics.csv"), index=False, lineterminator="\n")
     return table

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from hw2_utils.datafiles import files_sha256, kept_notes, read_lines, read_text, require, require_files
-from hw2_utils.errors import InputError
+from hw2_utils.datafiles import Dataset, files_sha256, kept_notes, read_lines, read_text, require_files
+from hw2_utils.errors import InputError, require
 
-HUB_NAMES = {"train": "train", "val": "validation", "test": "test"}
-HUB_FILES = {split: f"{name}-00000-of-00001.parquet" for split, name in HUB_NAMES.items()}
-
-
-@dataclass(frozen=True)
-class Tweets:
-    """Splits train, val, test in file order: columns id (`split/row`, from 0), text, label (a class name)."""
-
-    splits: dict[str, pd.DataFrame]
-    classes: tuple[str, ...]  # in the order of the label numbers
-    notes: list[str]
-    sha256: str
+HUB_FILES = {"train": "train-00000-of-00001.parquet", "val": "validation-00000-of-00001.parquet",
+             "test": "test-00000-of-00001.parquet"}
+Tweets = Dataset  # columns id, text, label (a class name); classes in the order of the label numbers
 
 
 def read(folder: Path | str, *, classes: tuple[str, ...] = ("negative", "neutral", "positive")) -> Tweets:
@@ -42,8 +33,8 @@ def read(folder: Path | str, *, classes: tuple[str, ...] = ("negative", "neutral
     classes = _read_mapping(folder / "mapping.txt") if "mapping.txt" in names else classes
     read_split = _read_parquet if is_hub else _read_text_files
     splits = {split: _frame(split, *read_split(folder, split), classes=classes) for split in HUB_FILES}
-    one_class = splits["train"]["label"].nunique() < 2
-    require(not one_class, "train has one class only", where=folder, todo="add tweets of another class")
+    require(splits["train"]["label"].nunique() > 1, "train has one class only", where=folder,
+            todo="add tweets of another class")
     return Tweets(splits, classes, _notes(splits), files_sha256(folder / name for name in names))
 
 

@@ -131,7 +131,7 @@ def test_sample_clip_equals_open_clip(clip: tuple[encoders.Encoder, encoders.Enc
     images, _ = encoders.embed(clip[0], FILES)
     texts, _ = encoders.embed(clip[1], TEXTS)
     features = lite0_by_hand(torch.stack([pixels(file, "whole") for file in FILES]))
-    tokens = open_clip.HFTokenizer(folder, context_length=128)(TEXTS)
+    tokens = open_clip.tokenizer.HFTokenizer(folder, context_length=128)(TEXTS)
     with torch.inference_mode():
         expected = network.eval().encode_text(tokens)
     assert images.shape == (len(FILES), 256) and texts.shape == (len(TEXTS), 256) and clip[0].dim == clip[1].dim == 256
@@ -169,6 +169,7 @@ def test_openai_clip_equals_open_clip(layout: str, monkeypatch: pytest.MonkeyPat
     if layout == "state dict":
         torch.save(network.state_dict(), tmp_path / "ViT-B-32.pt")
     else:
+        network.attn_mask = network._buffers.pop("attn_mask")  # OpenAI's archive holds the weights alone
         inputs = {"encode_image": torch.ones(1, 3, 224, 224), "encode_text": torch.zeros(1, 77, dtype=torch.long)}
         torch.jit.save(torch.jit.trace_module(network, inputs, check_trace=False), tmp_path / "ViT-B-32.pt")
     model = pin(monkeypatch, tmp_path / "ViT-B-32.pt", "ViT-B-32-quickgelu")

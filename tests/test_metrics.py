@@ -252,14 +252,14 @@ def test_the_result_does_not_depend_on_the_order_of_the_rows():
             assert shuffled[key][field] == (row[field] if row[field] is None else pytest.approx(row[field]))
 
 
-def test_groups_by_value_and_by_flag_equal_the_same_metric_of_those_rows():
+def test_groups_equal_the_same_metric_of_those_rows():
     frame, classes = random_frame(np.random.default_rng(6), 90, seeds=(0, 1))
     number = frame["id"].str[1:].astype(int)
     kinds = number.map(lambda i: [None, "color", "counting"][i % 3])
-    flags = number.lt(30)
-    rows = by_key(tidy(frame, classes=classes, groups={"type": kinds, "seen": flags}, n_resamples=50))
+    flags = number.lt(30).map({True: "seen"})
+    rows = by_key(tidy(frame, classes=classes, groups={"type": kinds, "flag": flags}, n_resamples=50))
     assert {group for group, _, _ in rows} == {"all", "color", "counting", "seen"}
-    for group, mask in {"color": kinds == "color", "counting": kinds == "counting", "seen": flags}.items():
+    for group, mask in {"color": kinds == "color", "counting": kinds == "counting", "seen": flags == "seen"}.items():
         part = frame[mask.fillna(False).astype(bool) & (frame["seed"] == 1)]
         assert {
             name: row["value"] for (g, seed, name), row in rows.items() if (g, seed) == (group, 1)

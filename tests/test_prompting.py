@@ -306,7 +306,6 @@ def test_sentiment_words(text: str, strict: str, lenient: str) -> None:
     ("Bats.", False),
 ])
 def test_contradictions(text: str, clash: bool) -> None:
-    assert prompting.contradicts(text) is clash
     assert prompting.quality(text)["contradicts"] is clash
 
 

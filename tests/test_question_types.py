@@ -19,6 +19,7 @@ from hw2_utils import question_types as qt
 from hw2_utils.errors import InputError
 
 LABELS_FILE = Path(__file__).parents[1] / "data" / "question_type_labels.csv"
+TWO_PASSES_FILE = Path(__file__).parents[1] / "data" / "question_types" / "labels.csv"
 # The four types that the data set asks for, and those that a handful of its questions can be argued into.
 FOUND_TYPES = {"positional_reasoning", "counting", "color", "object_recognition"}
 ARGUABLE_TYPES = {"attribute", "utility_affordance", "scene_recognition"}
@@ -200,6 +201,37 @@ def test_the_two_labelling_passes_agree():
     assert cohen_kappa_score(table.type, table.second_pass_type) >= 0.9
 
 
+def two_passes() -> pd.DataFrame:
+    return pd.read_csv(TWO_PASSES_FILE, keep_default_na=False).rename(columns={"label": "type", "also": "second"})
+
+
+def test_two_passes_file_holds_keys_and_types_and_no_text():
+    table = two_passes()
+    assert list(table.columns) == ["key", "first_pass", "second_pass", "type", "second"]
+    assert len(table) >= 300 and table.key.is_unique and table.key.is_monotonic_increasing
+    assert table.key.str.fullmatch(r"[0-9a-f]{16}").all()
+    assert set(table.first_pass) | set(table.second_pass) | set(table.type) <= set(qt.TYPES)
+    assert set(table.second) <= {"", *qt.TYPES} and not (table.type == table.second).any()
+    # What both passes say is settled; else the label is one of the two.
+    assert ((table.type == table.first_pass) | (table.type == table.second_pass)).all()
+
+
+def test_agreement_of_the_two_passes_is_what_the_readme_states():
+    table = two_passes()
+    agreement = (table.first_pass == table.second_pass).mean()
+    kappa = cohen_kappa_score(table.first_pass, table.second_pass)
+    assert agreement >= 0.95 and kappa >= 0.9
+    readme = " ".join(TWO_PASSES_FILE.with_name("README.md").read_text(encoding="utf-8").split())
+    assert f"{100 * agreement:.0f} % of the types, Cohen's kappa {kappa:.2f}" in readme
+    assert f"({len(table)} questions)" in readme
+
+
+def test_both_label_files_agree_on_the_questions_that_they_share():
+    shared = two_passes().merge(labels(), on="key", suffixes=("", "_other"))
+    assert len(shared) >= 30
+    assert (shared.type == shared.type_other).mean() >= 0.95
+
+
 @pytest.fixture(scope="module")
 def real() -> pd.DataFrame:
     """The real development questions with key and split."""
@@ -234,6 +266,21 @@ def test_rules_agree_with_the_independent_labels(real):
     independent = pd.read_csv(file, keep_default_na=False)
     assert not set(independent.key) & set(labels().key)
     check_against(independent, real)
+
+
+@pytest.mark.parametrize("half", ["all", "tuning", "held apart"])
+def test_rules_agree_with_the_two_passes(real, half):
+    table = two_passes()
+    odd = table.key.map(lambda key: int(key, 16) % 2 == 1)
+    check_against(table[{"all": odd | True, "tuning": ~odd, "held apart": odd}[half]], real)
+
+
+def test_two_passes_are_no_examples_of_rules_or_tests(real):
+    named = Path(__file__).read_text(encoding="utf-8")
+    examples = {qt.plain_words(text) for text in re.findall(r'"([a-z][^"\n]*)"', named)}
+    examples |= {qt.plain_words(rule.example) for rule in qt.RULES}
+    questions = real[real.key.isin(two_passes().key)].question
+    assert len(questions) and not set(questions.map(qt.plain_words)) & examples
 
 
 def test_examples_of_the_rules_are_no_labelled_questions(real):
