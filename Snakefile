@@ -16,6 +16,11 @@ def stamp(notebook):
     return str(paths.RUNS / PROFILE / notebook / ".done")
 
 
+def share(notebook):
+    """Halves of the device: one that measures time and memory runs alone, two of the others run side by side."""
+    return 2 if "lora_rank" in runs.declared_parameters(notebook) else 1
+
+
 # The notebook, its profile, the modules that it imports, its data, and the runs that its parameters name.
 def inputs(notebook):
     file, parameters = paths.NOTEBOOKS / f"{notebook}.ipynb", runs.declared_parameters(notebook)
@@ -35,8 +40,8 @@ for name in NOTEBOOKS:
         name: name
         input: inputs(name)
         output: touch(stamp(name))
-        threads: THREADS
-        resources: device=1
+        threads: max(1, THREADS * share(name) // 2)
+        resources: device=share(name)
         params: command=f"{RUN} {name} --profile {PROFILE} --out {str(paths.RUNS / PROFILE / name)!r}"
         shell: "{params.command}"
 
@@ -51,7 +56,7 @@ rule sweep:
 rule sweep_run:
     output: touch(str(paths.RUNS / "sweeps" / "{sweep}" / "{run}" / ".done"))
     threads: THREADS
-    resources: device=1
+    resources: device=2
     params: command=lambda w: sweeps.command(SWEEP, w.run, RUN, PROFILE)
     retries: 1
     shell: "{params.command}"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hw2_utils.runs import Run
 
 EVAL_BATCH_SIZE = 64
-N_MEMORY_STEPS = 8
+N_MEMORY_STEPS = 4
 
 
 def tokenizer(model: Model) -> PreTrainedTokenizerBase:

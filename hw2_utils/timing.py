@@ -103,7 +103,9 @@ def in_child(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
-    context = multiprocessing.get_context("spawn")
+    # Forked from a server that has imported the libraries and done nothing else: seconds sooner than a bare start.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([function.__module__, "datasets", "peft", "transformers.trainer"])
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
             return pool.submit(function, *args, **kwargs).result()

@@ -18,8 +18,7 @@ from sklearn.metrics import cohen_kappa_score
 from hw2_utils import question_types as qt
 from hw2_utils.errors import InputError
 
-LABELS_FILE = Path(__file__).parents[1] / "data" / "question_type_labels.csv"
-TWO_PASSES_FILE = Path(__file__).parents[1] / "data" / "question_types" / "labels.csv"
+LABELS_FILE = Path(__file__).parents[1] / "data" / "question_types" / "labels.csv"
 # The four types that the data set asks for, and those that a handful of its questions can be argued into.
 FOUND_TYPES = {"positional_reasoning", "counting", "color", "object_recognition"}
 ARGUABLE_TYPES = {"attribute", "utility_affordance", "scene_recognition"}
@@ -181,32 +180,11 @@ def test_long_text_takes_time_in_proportion(piece):
 
 
 def labels() -> pd.DataFrame:
-    return pd.read_csv(LABELS_FILE, keep_default_na=False)
+    return pd.read_csv(LABELS_FILE, keep_default_na=False).rename(columns={"label": "type", "also": "second"})
 
 
 def test_label_file_holds_keys_and_types_and_no_text():
     table = labels()
-    assert list(table.columns) == ["key", "type", "second", "second_pass_type", "part"]
-    assert len(table) >= 320 and table.key.is_unique
-    assert table.key.str.fullmatch(r"[0-9a-f]{16}").all()
-    assert set(table.type) | set(table.second_pass_type) <= set(qt.TYPES)
-    assert set(table.second) <= {"", *qt.TYPES} and not (table.type == table.second).any()
-    assert set(table.part) == {"tuning", "held_apart"}
-    assert (table.part.value_counts() >= 160).all()
-
-
-def test_the_two_labelling_passes_agree():
-    table = labels()
-    assert (table.type == table.second_pass_type).mean() >= 0.95
-    assert cohen_kappa_score(table.type, table.second_pass_type) >= 0.9
-
-
-def two_passes() -> pd.DataFrame:
-    return pd.read_csv(TWO_PASSES_FILE, keep_default_na=False).rename(columns={"label": "type", "also": "second"})
-
-
-def test_two_passes_file_holds_keys_and_types_and_no_text():
-    table = two_passes()
     assert list(table.columns) == ["key", "first_pass", "second_pass", "type", "second"]
     assert len(table) >= 300 and table.key.is_unique and table.key.is_monotonic_increasing
     assert table.key.str.fullmatch(r"[0-9a-f]{16}").all()
@@ -217,19 +195,13 @@ def test_two_passes_file_holds_keys_and_types_and_no_text():
 
 
 def test_agreement_of_the_two_passes_is_what_the_readme_states():
-    table = two_passes()
+    table = labels()
     agreement = (table.first_pass == table.second_pass).mean()
     kappa = cohen_kappa_score(table.first_pass, table.second_pass)
     assert agreement >= 0.95 and kappa >= 0.9
-    readme = " ".join(TWO_PASSES_FILE.with_name("README.md").read_text(encoding="utf-8").split())
+    readme = " ".join(LABELS_FILE.with_name("README.md").read_text(encoding="utf-8").split())
     assert f"{100 * agreement:.0f} % of the types, Cohen's kappa {kappa:.2f}" in readme
     assert f"({len(table)} questions)" in readme
-
-
-def test_both_label_files_agree_on_the_questions_that_they_share():
-    shared = two_passes().merge(labels(), on="key", suffixes=("", "_other"))
-    assert len(shared) >= 30
-    assert (shared.type == shared.type_other).mean() >= 0.95
 
 
 @pytest.fixture(scope="module")
@@ -256,11 +228,6 @@ def check_against(labelled: pd.DataFrame, real: pd.DataFrame) -> None:
     assert recall.loc[recall["size"] >= 10, "mean"].mean() >= 0.9, misses
 
 
-def test_rules_agree_with_held_apart_labels(real):
-    table = labels()
-    check_against(table[table.part == "held_apart"], real)
-
-
 def test_rules_agree_with_the_independent_labels(real):
     file = Path(os.environ["HW2_REAL_DATA"]) / "daquar" / "type_labels.csv"
     independent = pd.read_csv(file, keep_default_na=False)
@@ -269,17 +236,17 @@ def test_rules_agree_with_the_independent_labels(real):
 
 
 @pytest.mark.parametrize("half", ["all", "tuning", "held apart"])
-def test_rules_agree_with_the_two_passes(real, half):
-    table = two_passes()
+def test_rules_agree_with_the_labels(real, half):
+    table = labels()
     odd = table.key.map(lambda key: int(key, 16) % 2 == 1)
     check_against(table[{"all": odd | True, "tuning": ~odd, "held apart": odd}[half]], real)
 
 
-def test_two_passes_are_no_examples_of_rules_or_tests(real):
+def test_labelled_questions_are_no_examples_of_rules_or_tests(real):
     named = Path(__file__).read_text(encoding="utf-8")
     examples = {qt.plain_words(text) for text in re.findall(r'"([a-z][^"\n]*)"', named)}
     examples |= {qt.plain_words(rule.example) for rule in qt.RULES}
-    questions = real[real.key.isin(two_passes().key)].question
+    questions = real[real.key.isin(labels().key)].question
     assert len(questions) and not set(questions.map(qt.plain_words)) & examples
 
 
