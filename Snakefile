@@ -28,7 +28,8 @@ def inputs(notebook):
     code = [paths.PACKAGE / f"{module}.py" for module in [*COMMON, *imported]]
     data = [f for name, value in SETTINGS["all"].items() if name in parameters for f in profiles.data_files(value)]
     needs = [stamp(other) for name, other in READS.items() if name in parameters]
-    return list(map(str, [file, paths.CONFIG / f"{PROFILE}.toml", *code, *data, *needs]))
+    tables = [t for module in [PROFILE, *imported] if (t := paths.CONFIG / f"{module}.toml").is_file()]
+    return list(map(str, [file, *tables, *code, *data, *needs]))
 
 
 rule all:

@@ -55,7 +55,7 @@ def curves(axes: Axes, frame: pd.DataFrame, *, x: str, y: str, by: str, smooth: 
         axes.fill_between(wide.index, wide.min(axis=1), wide.max(axis=1), color=COLOURS[i % 7], alpha=0.15, linewidth=0)
     axes.set_xlabel(x.replace("_", " "))
     axes.set_ylabel(y.replace("_", " "))
-    axes.legend()
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize="small")  # above: curves go anywhere
 
 
 def confusion(axes: Axes, labels: Sequence[str], predictions: Sequence[str], classes: Sequence[str]) -> None:

@@ -23,10 +23,12 @@ absurd: a question that has no answer for its picture
 from __future__ import annotations
 
 import re
+import tomllib
 from typing import NamedTuple
 
 import pandas as pd
 
+from hw2_utils import paths
 from hw2_utils.errors import InputError, require
 
 TYPES: tuple[str, ...] = (
@@ -58,88 +60,22 @@ def one_edit_away(word: str) -> set[str]:
     return deleted | swapped | replaced | {a + c + b for a, b in splits for c in letters}
 
 
-# A word at most one edit away from a key is read as the key's value, unless it is a word of its own.
-KEYWORDS = dict.fromkeys(("colour", "colors", "colours", "solour"), "color") | {"center": "centre"} | {
-    word: word for word in "color where front behind left right above below under beneath between around "
-    "opposite corner middle inside centre largest biggest".split()}
-OWN_WORDS = set("night light sight might fight tight eight bright fright hight height round ground aground "
-                "font frost let blow bellow elbow here there were lift loft heft lent lest felt leaf enter "
-                "renter cornet fiddle riddle bedside colon udder".split())
-SPELLINGS = {odd: word for key, word in KEYWORDS.items() for odd in one_edit_away(key) - OWN_WORDS} | KEYWORDS
-
-# No relation to another thing: the whole picture or room, a mirror that shows the thing, "in red color".
-NO_RELATION = re.compile(
-    r" (?:(?:in|from) (?:the |this )?(?:picture|image|scene|room)\b(?! divider)"
-    r"|(?:in|on|of|at|from) (?:the |this )?image ?\d+"
-    r"|(?:in|inside) (?:the |this )?mirror\b|in (?!what|which)(?:(?!the\b)\w+ ){0,2}color\b)")
-
-# What <name> stands for in the patterns of `RULES` (and in later parts).
-PARTS = {
-    "any": r"(?:.* )?",  # after any words, or none
-    "yes_no": r"(?:is|are|was|were|do|does|did|can|could|has|have|will|would|should)\b",
-    "relation": r"(?:on|in|at|to|of|from|with|near|close|next|by|inside|behind|front|above|below|under"
-                r"|between|around|beneath|opposite|left|right|before|over|found|kept|seen|placed|where)\b",
-    "tone": r"(?:black|white|red|blue|green|yellow|brown|gr[ae]y|orange|pink|purple|violet|silver|gold|golden"
-            r"|maroon|beige|cream|saffron|sandal|dark)",
-    # What is asked for: the words of a question (not a yes/no one) before its first relation.
-    "asked": r"(?!<yes_no>)(?:of |in )?(?:<kind> of |(?!<relation>|<tone> color)\w+ )*?",
-    "kind": r"(?:kind|type|sort)s?",
-    "thing": r"(?:object|thing|item)s?\b",
-    "largest": r"(?:(?:larg|bigg|small|tall|long|short|wid|heavi)est|main|most (?!of|left|right)\w+)\b",
-}
-
-RULES: tuple[Rule, ...] = tuple(Rule(*row) for row in (
-    ("number", "counting",
-     r"<any>(?:how ?(?:m\w*|any|nany|amny)\b|(?:number|count) of\b)|(?:\w+ )?many\b"
-     r"|how (?:\w+ ){0,2}\w+s (?:are|there)\b", "how many umbrellas are there beside the piano"),
-    ("color", "color", r"(?:what|which) color\b|<asked>color\b(?! <thing>)", "what color is the kettle"),
-    ("shape, size, material", "attribute",
-     r"<asked>(?:shape|size|length|height|width|material|fabric|pattern|texture|brand|price)\b(?! <thing>)",
-     "what is the shape of the clock above the oven"),
-    ("made of", "attribute", r"what .* made(?: up)?(?: of| from)?$|(?:of|by|from) (?:what|which) .* made$",
-     "what is the bench made of"),
-    ("writing", "attribute", r"<any>(?:written\b|says?$|reads?$)|<asked>(?:number|text|title)\b(?! stand)",
-     "what is written on the calendar"),
-    ("room, weather", "scene_recognition",
-     r"(?:what|which)(?: is| are)?(?: the| this)?(?: <kind> of)? (?:room|place|scene)\b(?! divider| mat)"
-     r"|<any>(?:weather|time of day|picture taken)\b", "which room is shown"),
-    ("sport", "sport_recognition", r"<asked>(?:sport|game)s? (?:is|are)\b|<any>(?:playing|being played)$",
-     "which sport is on the screen"),
-    ("doing", "activity_recognition", r"<any>(?:doing|activity)\b", "what is the girl at the stove doing"),
-    ("mood", "sentiment_understanding",
-     r"<asked>(?:mood|emotion|expression|sentiment)s?\b|<any>feel(?:ing|s)?$", "what is the mood of the boy"),
-    ("use", "utility_affordance", r"<any>(?:used (?:for|to|in)|(?:use|purpose) of|(?:is|are|<thing>) for)\b",
-     "which object is used for sweeping"),
-    ("yes or no", "object_presence", r"<yes_no>", "is there a kettle on the stove"),
-    ("how, but not how many", "attribute", r"how\b", "how tall is the ladder"),
-    ("kind of thing", "object_recognition", r"<asked>(?:<kind>|variety|varieties)\b",
-     "what kind of instrument is beside the piano"),
-    ("largest", "object_recognition", r"<asked><largest>|<any>(?:is|are|has|holds) (?:the )?<largest>",
-     "what is the heaviest object in this room"),
-    ("where", "positional_reasoning", r"<any>where\b", "where is the umbrella kept"),
-    ("relation to a thing or region", "positional_reasoning",
-     r"<any>(?:(?:left|right|behind|above|below|under|beneath|(?:in)?between|around|opposite|corner|middle"
-     r"|centre|central|beside|adjacent|facing|outside|amid|among|surround|before|over|(?:in)?front)\w*"
-     r"|(?:either|both|other|back) sides?\b|sides? of\b|sides?$|(?:across|away) from\b"
-     r"|at (?:the )?(?:top|bottom|end|edge|back)\b|(?:end|edge|back) of\b)", "what is left of the aquarium"),
-    ("close to a thing", "positional_reasoning",
-     r"<any>(?:close(?:r|st|d to)?\b|near|(?:next|nest|nect|ext|text) (?:to|by)\b|by$)",
-     "what is the object close to the aquarium"),
-    ("bare support", "positional_reasoning",
-     r"<any>(?:(?:on|onto|upon|in|into|inside|within|at|against|across|to which)\b|(?:hang\w*|hung|stuck"
-     r"|suspended|attached|fixed|kept|placed|leaning) (?:to|from|down)\b)", "what is on the ironing board"),
-    ("names a thing", "object_recognition", r"", "what is the round wooden thing"),
-))
+TABLE = tomllib.loads((paths.CONFIG / "question_types.toml").read_text(encoding="utf-8"))
+RULES = tuple(Rule(**row) for row in TABLE["rules"])
+KEYWORDS = {word: word for word in TABLE["spelling"]["keywords"]} | TABLE["spelling"]["also"]
+SPELLINGS = {odd: word for key, word in KEYWORDS.items()
+             for odd in one_edit_away(key) - set(TABLE["spelling"]["own_words"])} | KEYWORDS
 
 
 def compiled(pattern: str) -> re.Pattern[str]:
-    """A pattern of `RULES`, its `PARTS` filled in."""
+    """A pattern of the table, its parts filled in."""
     while "<" in pattern:
-        pattern = re.sub(r"<(\w+)>", lambda part: PARTS[part[1]], pattern)
+        pattern = re.sub(r"<(\w+)>", lambda part: TABLE["parts"][part[1]], pattern)
     return re.compile(pattern)
 
 
 PATTERNS = [compiled(rule.pattern) for rule in RULES]
+NO_RELATION = re.compile(TABLE["parts"]["no_relation"])
 
 
 def is_blank(question: object) -> bool:

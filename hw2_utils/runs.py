@@ -77,9 +77,11 @@ def digest(key: Any) -> str:
 
 
 def module_sources(names: Iterable[str]) -> str:
-    """Hash over the code of package modules: comments, docstrings and layout don't count."""
-    texts = {name: (paths.PACKAGE / f"{name}.py").read_text(encoding="utf-8") for name in names}
-    return digest({name: _code(ast.parse(text)) for name, text in texts.items()})
+    """Hash over the code of package modules and the tables that they read; comments, docstrings and layout don't count."""
+    names = sorted(names)
+    code = [_code(ast.parse((paths.PACKAGE / f"{name}.py").read_text(encoding="utf-8"))) for name in names]
+    tables = [paths.CONFIG / f"{name}.toml" for name in names]
+    return digest([names, code, [tomllib.loads(t.read_text(encoding="utf-8")) for t in tables if t.is_file()]])
 
 
 def versions(names: Iterable[str] = KEY_PACKAGES) -> dict[str, str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -166,3 +167,17 @@ def test_gather_holds_the_complete_runs_only(tmp_path, monkeypatch):
     table = sweeps.gather(found)
     assert table[["run", "vqa_dir", "method", "name", "value"]].values.tolist() == [[first, "a", "majority", "accuracy", 1.0]]
     assert len(pd.read_csv(tmp_path / "runs" / "sweeps" / "ranks" / "metrics.csv")) == 1
+
+
+def test_the_readme_shows_the_chain_as_the_engine_draws_it(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "all", "--snakefile", str(paths.ROOT / "Snakefile"), "--directory", str(tmp_path), "--cores", "2",
+         "--forceall", "--rulegraph", "mermaid-js", "--config", "profile=sample"],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(paths.ROOT)}, check=True)
+
+    def edges(text):
+        names = dict(re.findall(r"(id\d+)\[(\w+)\]", text))
+        return {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", text)}
+
+    shown = (paths.ROOT / "README.md").read_text(encoding="utf-8").split("```mermaid")[1].split("```")[0]
+    assert edges(shown) == edges(done.stdout) and ("03_vqa_resnet_sbert", "05_question_types") in edges(shown)

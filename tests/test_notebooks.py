@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,17 @@ def test_lora_notebook_leaves_a_record_that_its_predictions_confirm(tmp_path):
             ["method", "split"]):
         found = rows.query("method == @method and split == @split and name == 'accuracy' and seed.isna()")["value"].item()
         assert found == pytest.approx(accuracy_score(frame["label"], frame["prediction"]), abs=1e-9)
+
+
+def test_the_fusion_network_is_the_same_in_both_notebooks():
+    found = {re.search(r"class Fusion\(.*?(?=\n\S|\Z)", "".join(c["source"]), re.DOTALL)[0]
+             for n in ("03_vqa_resnet_sbert", "04_vqa_clip")
+             for c in json.loads((ROOT / "notebooks" / f"{n}.ipynb").read_text(encoding="utf-8"))["cells"] if "class Fusion" in "".join(c["source"])}
+    assert len(found) == 1
+
+
+def test_the_package_is_imported_at_once_and_without_torch():
+    code = ("import sys, time; begin = time.perf_counter(); import hw2_utils; "
+            "print(time.perf_counter() - begin, 'torch' in sys.modules)")
+    found = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() for _ in range(3)]
+    assert min(float(seconds) for seconds, _ in found) < 0.3 and {loaded for _, loaded in found} == {"False"}
