@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tomllib
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress

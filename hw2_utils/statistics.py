@@ -176,6 +176,7 @@ def detectable_difference(n: int, discordance: float, power: float = 0.8, alpha:
 
 def _points(fraction: float) -> str:
     """Signed percentage points; what is not zero never prints as zero."""
+    fraction = round(fraction, 12)  # a mean over seeds that is zero may be 5e-16 off
     text = f"{100 * fraction:+.1f}"
     return text if float(text) or not fraction else f"{100 * fraction:+.1g}"
 
