@@ -50,7 +50,7 @@ def run(notebook: str, parameters: Mapping[str, Any], *, out: Path | None = None
     run_dir = (out or Path(parameters.get("run_dir") or paths.RUNS / profile / notebook)).expanduser().resolve()
     run_id = runs.new_run_id()
     folder = run_dir.with_name(f"{run_dir.name}.tmp-{run_id}")
-    os.environ.update(HW2_RUNNER="1", HW2_RUN_ID=run_id, TQDM_DISABLE="1",  # the libraries' own bars: noise on a page
+    os.environ.update(HW2_RUNNER="1", HW2_RUN_ID=run_id, HF_HUB_DISABLE_PROGRESS_BARS="1",  # noise on a page
                       PYTHONWARNINGS="ignore::FutureWarning", TRANSFORMERS_VERBOSITY="error")
     expected_s = last_seconds(run_dir) or profiles.load(profile)["expected_s"][notebook]
     # the folder is claimed to the end, also for the kernel: it ends when this process does

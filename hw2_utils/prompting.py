@@ -129,9 +129,10 @@ def _read(path: Path) -> tuple[Any, Any, set[str]]:
     options, quantization = {"trust_remote_code": False, "local_files_only": True}, None
     if path.suffix == ".gguf":
         path, options["gguf_file"], quantization = path.parent, path.name, GgufConfig(dequantize=True)
-    # transformers parses a GGUF file's header and lists its names again and again.
+    # transformers parses a GGUF file's header and lists its names again and again; its bar can't be switched off.
     once = {name: functools.cache(getattr(gguf, name)) for name in ("GGUFReader", "get_tensor_name_map")}
-    with patch.multiple(gguf, **once):
+    bar = patch("transformers.modeling_gguf_pytorch_utils.tqdm", lambda tensors, **_: tensors)
+    with bar, patch.multiple(gguf, **once):
         model, report = AutoModelForCausalLM.from_pretrained(
             path, dtype="float32", attn_implementation="sdpa", use_safetensors=True,
             quantization_config=quantization, output_loading_info=True, **options)

@@ -63,7 +63,7 @@ def test_each_notebook_leaves_a_complete_record(chain, name):
 def test_metrics_are_those_of_the_predictions(chain, name):
     kept, frame = record(chain / name), predictions(chain / name)
     rows = pd.DataFrame(kept["metrics"])
-    rows = rows[rows["group"] == "all"].set_index(["split", "method", "seed", "name"])["value"]
+    rows = rows[rows["group"] == "all"]
     checked = 0
     for (split, method, seed), part in frame.groupby(["split", "method", "seed"], dropna=False):
         labels, found = part["label"], part["prediction"]
@@ -82,9 +82,9 @@ def test_metrics_are_those_of_the_predictions(chain, name):
             if len(kept["classes"]) == 2:
                 expected["auroc"] = roc_auc_score(labels == kept["classes"][1], scores[:, 1] - scores[:, 0])
         for metric, value in expected.items():
-            at = rows.loc[(split, method, slice(None), metric)]
-            mine = at[at.index.get_level_values("seed").isna()] if pd.isna(seed) else at.xs(float(seed), level="seed")
-            assert float(mine.iloc[0]) == pytest.approx(value, abs=1e-5), (split, method, seed, metric)
+            same_seed = rows["seed"].isna() if pd.isna(seed) else rows["seed"] == seed
+            mine = rows[(rows["split"] == split) & (rows["method"] == method) & (rows["name"] == metric) & same_seed]
+            assert mine["value"].item() == pytest.approx(value, abs=1e-5), (split, method, seed, metric)
             checked += 1
     assert checked > 4
 
