@@ -16,7 +16,7 @@ import tomllib
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,9 +64,10 @@ def _plain(value: Any) -> Any:
         return [_definition(thing) for thing in things if thing.__module__ == value.__module__]
     if isinstance(value, set | frozenset):
         return sorted(value)
-    for method in ("to_dict", "tolist"):  # a PEFT configuration; arrays and their scalars
-        if hasattr(value, method):
-            return getattr(value, method)()
+    if is_dataclass(value):  # a PEFT configuration; its own to_dict lists sets in an order that changes by process
+        return vars(value)
+    if hasattr(value, "tolist"):  # arrays and their scalars
+        return value.tolist()
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"a {type(value).__name__} can't be part of a key")

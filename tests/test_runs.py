@@ -540,3 +540,11 @@ def test_write_json_never_leaves_half_a_file(tmp_path):
     with pytest.raises(ValueError):
         runs.write_json(target, {"a": float("nan")})
     assert json.loads(target.read_text(encoding="utf-8")) == {"a": 1} and os.listdir(tmp_path).count("a.json") == 1
+
+
+def test_a_peft_configuration_has_the_same_key_in_every_process():
+    code = ("from peft import LoraConfig; from hw2_utils import runs; "
+            "print(runs.digest(LoraConfig(r=8, target_modules={'query', 'value', 'key', 'dense'})))")
+    found = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                            env={**os.environ, "PYTHONHASHSEED": str(seed)}).stdout for seed in range(4)}
+    assert len(found) == 1
