@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import tempfile
@@ -87,7 +88,8 @@ def with_lora(network: nn.Module, peft_config: PeftConfig | None) -> nn.Module:
     """The network itself, or wrapped by PEFT (adapters start at B = 0, so its output is unchanged)."""
     from peft import get_peft_model
 
-    return network if peft_config is None else get_peft_model(network, peft_config)
+    # a copy: PEFT writes the model's folder, and lists in an order that changes by process, into what it is given
+    return network if peft_config is None else get_peft_model(network, copy.deepcopy(peft_config))
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,8 @@ def test_resnet50_equals_torchvision(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     with torch.inference_mode():
         network.eval()(torch.stack([preset(Image.open(file).convert("RGB")) for file in FILES[:3]]))
     assert encoder.dim == 2048
-    np.testing.assert_allclose(vectors, pooled[0], **TOLERANCE)
+    scale = pooled[0].abs().max()  # random weights: values up to 40, where trained ones stay near 1
+    np.testing.assert_allclose(vectors / scale, pooled[0] / scale, **TOLERANCE)
 
 
 @pytest.mark.slow

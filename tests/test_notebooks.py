@@ -53,9 +53,10 @@ def test_lora_notebook_leaves_a_record_that_its_predictions_confirm(tmp_path):
     lora = 6 * 2 * 8 * (384 + 384) + (384 * 3 + 3)
     assert value["full", "params_total"] == value["full", "params_trainable"] == full
     assert value["lora", "params_trainable"] == lora and value["lora", "params_total"] == full + lora
-    for (_method, _split), frame in pd.concat(map(pd.read_parquet, (folder / "predictions").glob("*.parquet"))).groupby(
+    for (method, split), frame in pd.concat(map(pd.read_parquet, (folder / "predictions").glob("*.parquet"))).groupby(
             ["method", "split"]):
-        found = rows.query("method == @method and split == @split and name == 'accuracy' and seed.isna()")["value"].item()
+        mine = (rows["method"] == method) & (rows["split"] == split) & (rows["name"] == "accuracy") & rows["seed"].isna()
+        found = rows[mine]["value"].item()
         assert found == pytest.approx(accuracy_score(frame["label"], frame["prediction"]), abs=1e-9)
 
 
