@@ -78,7 +78,8 @@ def _execute(source: Path, executed: Path, parameters: dict[str, Any]) -> None:
     try:
         pm.execute_notebook(str(source), str(executed), parameters=parameters, kernel_name="python3", language="python",
                             cwd=str(paths.NOTEBOOKS), progress_bar=False, start_timeout=120,
-                            execution_timeout=CELL_TIMEOUT_S, request_save_on_cell_execute=True)
+                            execution_timeout=CELL_TIMEOUT_S, request_save_on_cell_execute=True,
+                            extra_arguments=["--IPKernelApp.log_level=ERROR"])  # it listens on loopback only, and says so
     except PapermillExecutionError as error:
         what = error.evalue or error.ename
         kind = InputError if error.ename == "InputError" else Hw2Error

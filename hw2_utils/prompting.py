@@ -251,6 +251,16 @@ def generate_tokens(lm: LanguageModel, prompts: Sequence[str], *, max_new_tokens
     return [texts[context] for context in contexts]
 
 
+def token_probabilities(lm: LanguageModel, prompt: str, text: str) -> list[tuple[str, float]]:
+    """Each token of a text after a prompt, with its probability given all before it; blanks that end the prompt count."""
+    import torch
+
+    context, whole = lm.encode([prompt.rstrip(), prompt + text])
+    with torch.inference_mode():
+        probabilities = lm.model(torch.tensor([whole], device=lm.model.device)).logits[0].float().softmax(-1).cpu()
+    return [(lm.tokenizer.decode(whole[i]), float(probabilities[i - 1, whole[i]])) for i in range(len(context), len(whole))]
+
+
 def _greedy(lm: LanguageModel, inputs: dict[str, Any], n_tokens: int, stop: Sequence[str]) -> list[list[int]]:
     """New tokens of each row of a batch; a row that is finished leaves it."""
     import torch

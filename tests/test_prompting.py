@@ -131,6 +131,13 @@ def test_one_overlong_prompt_is_cut_counted_and_leaves_the_others_alone(
     assert texts[1] == prompting.generate(lm, few_shot[:1], max_new_tokens=4)[0]
 
 
+def test_the_probabilities_of_a_texts_tokens_multiply_to_its_score(lm: prompting.LanguageModel, few_shot: list[str]) -> None:
+    text = " False. Nobody says so\n"
+    found = prompting.token_probabilities(lm, few_shot[0], text)
+    assert "".join(token for token, _ in found) == text
+    assert np.log([p for _, p in found]).sum() == pytest.approx(prompting.score(lm, [few_shot[0]], [text])[0, 0], abs=1e-4)
+
+
 def test_nothing_to_score_and_answers_without_tokens(lm: prompting.LanguageModel) -> None:
     assert prompting.score(lm, []).shape == (0, 2)
     assert prompting.generate(lm, []) == []
