@@ -13,9 +13,11 @@ from hw2_utils.errors import InputError
 
 # what Markdown, highlighted code and the tables of pandas are made of; all else is shown as text, tags and all
 TAGS = ["h1", "h2", "h3", "h4", "h5", "h6", "p", "br", "hr", "ul", "ol", "li", "blockquote", "pre", "code", "div",
-        "span", "strong", "em", "b", "i", "a", "table", "caption", "thead", "tbody", "tr", "th", "td"]
+        "span", "strong", "em", "b", "i", "a", "table", "caption", "thead", "tbody", "tr", "th", "td",
+        "math", "mrow", "mi", "mn", "mo", "mfrac", "msub", "msup", "msubsup", "mspace", "mtext"]
 STYLE = r"(?is)<style\b.*?</style>"  # pandas puts one before each table
-ATTRIBUTES = ["class", "href", "title", "colspan", "rowspan", "scope"]
+ATTRIBUTES = ["class", "href", "title", "colspan", "rowspan", "scope", "display", "stretchy", "width"]
+FORMULA = r"(?s)`[^`]*`|\$\$(.+?)\$\$|\$([^$\n]+?)\$"  # in Markdown; what is code stays code
 MIME_TYPES = ["text/html", "text/markdown", "image/png", "image/jpeg", "text/latex", "text/plain"]
 TEMPLATE = paths.CONFIG / "notebook.html.j2"
 
@@ -69,13 +71,23 @@ def _page(run_dir: Path) -> str | None:
 def _as_html(source: Path, title: str) -> str:
     """One executed notebook as a page on its own; the imports take seconds, so they wait until here."""
     import nbformat
+    from latex2mathml.converter import convert
     from nbconvert import HTMLExporter
     from nbconvert.preprocessors.sanitize import SanitizeHTML
 
     notebook = nbformat.read(source, as_version=4)
     notebook.metadata.pop("widgets", None)  # they need a kernel: the page shows the static views only
     captions = _captions(source.parent)
+
+    def formula(found: re.Match[str]) -> str:  # browsers show MathML without any script
+        display = "block" if found[1] else "inline"
+        return convert(found[1] or found[2], display=display) if found[0][0] == "$" else found[0]
+
     for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(FORMULA, formula, cell.source)
+        if "injected-parameters" in cell.metadata.get("tags", []):  # no home folder on a page
+            cell.source = re.sub(r'"(/[^"]+)"', lambda found: f'"{paths.short(found[1])}"', cell.source)
         names = re.findall(r'run\.figure\("(\w+)"', cell.source)
         cell.metadata["alt"] = " ".join(captions.get(name, "") for name in names) or "picture shown by the code above"
     cleaner = SanitizeHTML(tags=TAGS, attributes=ATTRIBUTES)
