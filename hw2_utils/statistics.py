@@ -110,8 +110,9 @@ def paired_test(frame_a: pd.DataFrame, frame_b: pd.DataFrame, *, cluster: str | 
     positive = np.random.default_rng(seed).binomial(count, 0.5, size=(n_resamples, len(count)))
     extreme = np.abs((2 * positive - count) @ size) >= abs(difference.sum()) - 1e-6
     low, high = bootstrap_interval(difference, clusters=units, n_resamples=n_resamples, seed=seed)
-    return Paired(float(difference.mean()), low, high, float((1 + extreme.sum()) / (1 + n_resamples)),
-                  len(difference), int(units.max()) + 1 if cluster else None)
+    means = [round(float(x), 12) for x in (difference.mean(), low, high)]  # a mean over seeds that is zero may be 5e-16 off
+    return Paired(*means, float((1 + extreme.sum()) / (1 + n_resamples)), len(difference),
+                  int(units.max()) + 1 if cluster else None)
 
 
 def mcnemar_exact(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> float:
@@ -176,7 +177,7 @@ def detectable_difference(n: int, discordance: float, power: float = 0.8, alpha:
 
 def _points(fraction: float) -> str:
     """Signed percentage points; what is not zero never prints as zero."""
-    fraction = round(fraction, 12)  # a mean over seeds that is zero may be 5e-16 off
+    fraction = round(fraction, 12)  # what is hardly off zero is zero
     text = f"{100 * fraction:+.1f}"
     return text if float(text) or not fraction else f"{100 * fraction:+.1g}"
 
