@@ -8,7 +8,8 @@ frame, statements from data/sample) and the same stop, and take turns in one pro
 (a) `generate` against transformers' text-generation pipeline, one prompt a call; tokens must be identical.
 (b) `score` of " True" and " False" against a loop of full forward passes, one a statement and answer; and, as
 a stricter comparison, one a statement, from which both answers are read. Scores must agree to 1e-4.
-No claim is made about lm-evaluation-harness: it is not part of this environment.
+(c) `score` against lm-evaluation-harness on the same model object, prompts and batch size; log-likelihoods must agree to
+1e-3. Only where HW2_HARNESS names a folder with the harness (requirements-harness.txt says how to get it).
 Prints a Markdown table: medians with ranges, ratios of medians, and the range of the ratios turn by turn.
 """
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import csv
 import os
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -77,6 +79,17 @@ def prompt_scores(lm: prompting.LanguageModel, prompts: Sequence[str]) -> np.nda
             .logits[0, -1].log_softmax(-1)[answer_ids].double().tolist() for prompt in prompts])
 
 
+def harness_scores(lm: prompting.LanguageModel, prompts: Sequence[str]) -> np.ndarray:
+    """lm-evaluation-harness's own log-likelihoods, by the requests of its multiple-choice tasks."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    harness = HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=16)
+    requests = [Instance(request_type="loglikelihood", doc={}, arguments=(prompt, answer), idx=i)
+                for i, prompt in enumerate(prompts) for answer in ANSWERS]
+    return np.array([score for score, _ in harness.loglikelihood(requests, disable_tqdm=True)]).reshape(-1, len(ANSWERS))
+
+
 def turns(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Seconds of each action in each turn; the actions alternate, so that all see the same load."""
     taken: dict[str, list[float]] = {name: [] for name in actions}
@@ -131,6 +144,13 @@ def main() -> None:
                     "one forward pass a statement and answer": lambda: pair_scores(lm, prompts),
                     "one forward pass a statement": lambda: prompt_scores(lm, prompts)}, args.repeats)
 
+    compared = {}
+    if "HW2_HARNESS" in os.environ:
+        sys.path.append(os.environ["HW2_HARNESS"])
+        np.testing.assert_allclose(scores, harness_scores(lm, prompts), atol=1e-3, rtol=0)
+        compared = turns({"ours": lambda: prompting.score(lm, prompts, ANSWERS),
+                          "lm-evaluation-harness": lambda: harness_scores(lm, prompts)}, args.repeats)
+
     n_tokens = [len(ids) for ids in lm.encode(prompts)]
     print(f"{len(prompts)} statements, {min(n_tokens)} to {max(n_tokens)} tokens with their shots; "
           f"{args.repeats} turns; {args.threads} threads; load average {load_before:.1f} before, "
@@ -138,7 +158,8 @@ def main() -> None:
     print("| part | method | s (range) | statements/s | times as long as ours (range) |")
     print("|---|---|---|---|---|")
     print("\n".join(table_rows("(a) generation", generated, len(prompts)) +
-                    table_rows("(b) scoring", scored, len(prompts))))
+                    table_rows("(b) scoring", scored, len(prompts)) +
+                    (table_rows("(c) scoring", compared, len(prompts)) if compared else [])))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from hw2_utils import prompting
 from hw2_utils.errors import InputError
 
+ROOT = Path(__file__).resolve().parents[1]
 FEW_SHOT = (
     'Statement: "The moon is made of cheese."\nAnswer: False\n\n'
     'Statement: "The Eiffel Tower is located in Paris."\nAnswer: True\n\n'
@@ -129,6 +133,21 @@ def test_one_overlong_prompt_is_cut_counted_and_leaves_the_others_alone(
     with pytest.warns(UserWarning, match="1 of 2 inputs exceed 76 tokens"):
         texts = prompting.generate(small, [long, few_shot[0]], max_new_tokens=4)
     assert texts[1] == prompting.generate(lm, few_shot[:1], max_new_tokens=4)[0]
+
+
+@pytest.mark.slow
+def test_scores_and_accuracy_equal_the_harness(lm: prompting.LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "HW2_HARNESS" not in os.environ:
+        pytest.skip("HW2_HARNESS is not set: benchmarks/requirements-harness.txt says how to get lm-evaluation-harness")
+    monkeypatch.setattr("sys.path", [*sys.path, os.environ["HW2_HARNESS"], str(ROOT / "benchmarks")])
+    import prompting as benchmark  # benchmarks/prompting.py
+
+    rows = pd.read_csv(ROOT / "data" / "sample" / "statements" / "statements.csv").head(40)
+    prompts = [prompting.fill(FEW_SHOT, statement) for statement in rows["statement"]]
+    ours, theirs = prompting.score(lm, prompts), benchmark.harness_scores(lm, prompts)
+    np.testing.assert_allclose(ours, theirs, atol=1e-3, rtol=0)
+    labels = (rows["label"].astype(str).str.lower() == "false").to_numpy(int)
+    assert (ours.argmax(axis=1) == labels).mean() == (theirs.argmax(axis=1) == labels).mean()
 
 
 def test_the_probabilities_of_a_texts_tokens_multiply_to_its_score(lm: prompting.LanguageModel, few_shot: list[str]) -> None:
