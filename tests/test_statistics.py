@@ -223,6 +223,34 @@ def test_a_planted_difference_is_claimed_for_the_right_method():
     assert np.mean(found) >= 0.95
 
 
+STYLES = {"short": 0.07, "few_shot": 0.6, "expert": 0.94}  # prompts that lean differently: the share that each calls true
+
+
+def effects_of_style(answers, labels, seed):
+    """How many pairs of styles are told apart, as notebook 06 does it: Holm over the family."""
+    frames = [predictions((answer == labels)[None], method=style) for style, answer in answers.items()]
+    tests = [paired_test(a, b, n_resamples=500, seed=seed) for a, b in itertools.combinations(frames, 2)]
+    return sum(claimed(sentence(replace(t, p_value=p), "A", "B")) for t, p in zip(tests, holm([t.p_value for t in tests]), strict=True))
+
+
+def test_shuffled_labels_show_an_effect_of_style_at_most_7_times_in_100():
+    rng = np.random.default_rng(9)
+    answers = {style: rng.random(200) < share for style, share in STYLES.items()}
+    labels = np.arange(200) % 2 == 0
+    runs = sum(effects_of_style(answers, rng.permutation(labels), seed) > 0 for seed in range(250))
+    assert runs <= 17, runs  # of 1,000 it was 2: a claim needs the adjusted test and the interval
+
+
+def test_a_planted_effect_of_style_is_claimed_although_all_lean():
+    rng, found = np.random.default_rng(10), 0
+    labels = np.arange(200) % 2 == 0
+    for seed in range(40):
+        answers = {style: rng.random(200) < share for style, share in STYLES.items()}
+        answers["few_shot"] = np.where(rng.random(200) < 0.6, labels, answers["few_shot"])  # it knows most of them
+        found += effects_of_style(answers, labels, seed) >= 2
+    assert found >= 38, found
+
+
 def test_paired_test_refuses_frames_that_are_not_pairs_and_names_the_first_difference():
     base = predictions([True, False, True], clusters=[0, 0, 1])
     other = base.assign(method="other")
