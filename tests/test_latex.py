@@ -185,7 +185,7 @@ def make_run(notebook, folder, profile="sample"):
     nbformat.write(executed, folder / "notebook.ipynb")
 
 
-SOMETIMES = {"type_check", "type_confusion", "factorial"}  # tables of real DAQUAR, and of a sweep
+SOMETIMES = {"type_check", "type_confusion", "factorial", "by_topic"}  # tables of real DAQUAR, of a sweep, of a file with topics
 NOTEBOOKS = sorted(p.stem for p in (ROOT / "notebooks").glob("0*.ipynb"))
 
 
