@@ -6,7 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from hw2_utils import paths, report, runs, sweeps
 from hw2_utils.errors import Hw2Error, require
@@ -37,12 +40,14 @@ def _snakemake(profile: str, cores: int, sweep: Path | None, slurm: bool) -> int
                "--workflow-profile", settings, "--config", f"profile={profile}"]
     if sweep:
         command.append(f"sweep={sweep.resolve()}")
-    # a group of its own, so that a stop reaches the engine, the runners and their kernels
-    engine = subprocess.Popen(command, start_new_session=True, env={**os.environ, "PYTHONPATH": str(paths.ROOT)})
+    # in our own process group: what kills the group leaves no engine behind that a next chain would meet
+    engine = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(paths.ROOT)})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return engine.wait()
-    except BaseException:
-        os.killpg(engine.pid, signal.SIGTERM)
+    except BaseException:  # a stop of this process alone has to reach the engine, the runners and their kernels
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
         engine.wait(timeout=30)
         raise

@@ -1,0 +1,116 @@
+"""Killed again and again, the chain loses no finished part, and ends with the predictions of an undisturbed one."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLE = ROOT / "data" / "sample"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the project whose sample profile has small data and one seed."""
+    place = tmp_path_factory.mktemp("project")
+    for name in ("hw2_utils", "notebooks", "workflow"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+    shutil.copy(ROOT / "Snakefile", place)
+    (place / "data").symlink_to(ROOT / "data")
+    for name, n_lines in (("tweets", 48), ("daquar", 40), ("statements.csv", 9)):
+        source = SAMPLE / {"tweets": "tweet_eval/sentiment", "daquar": "daquar", "statements.csv": "statements/statements.csv"}[name]
+        files = [source] if source.is_file() else [p for p in source.iterdir() if p.suffix in (".txt", ".csv")]
+        for file in files:
+            target = place / "small" / name / (file.name if source.is_dir() else "")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text("".join(file.read_text(encoding="utf-8").splitlines(keepends=True)[:n_lines]), encoding="utf-8")
+    (place / "small" / "daquar" / "images").symlink_to(SAMPLE / "daquar" / "images")
+    profile = place / "hw2_utils" / "config" / "sample.toml"
+    text = profile.read_text(encoding="utf-8")
+    for setting, value in {"tweets_dir": '"small/tweets"', "vqa_dir": '"small/daquar"', "statements_file": '"small/statements.csv"',
+                           "seeds": "[0]", "epochs": "1", "max_generated": "1", "max_new_tokens": "4"}.items():
+        text = re.sub(rf"(?m)^{setting} = [^#\n]*", f"{setting} = {value}", text)
+    profile.write_text(text, encoding="utf-8")
+    return place
+
+
+def start(project, folder):
+    """A chain in a process group of its own, as a terminal or a batch system starts it."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HW2_")}
+    env = {**kept, "PYTHONPATH": str(project), "HW2_RUNS": str(folder / "runs"), "HW2_EMBEDDINGS_CACHE": str(folder / "cache")}
+    return subprocess.Popen([sys.executable, "-m", "hw2_utils", "chain"], cwd=project, env=env, text=True, start_new_session=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finish(chain):
+    output = chain.communicate(timeout=600)[0]
+    assert chain.returncode == 0, output[-6000:]
+
+
+def runners(chain):
+    """Processes that execute one notebook."""
+    return [p for p in psutil.Process(chain.pid).children(recursive=True)
+            if p.is_running() and p.status() != psutil.STATUS_ZOMBIE and p.cmdline()[1:4] == ["-m", "hw2_utils", "run"]]
+
+
+def wait_until(holds):
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not holds():
+        time.sleep(0.1)
+
+
+def wait_for_a_runner(chain):
+    wait_until(lambda: chain.poll() is not None or runners(chain))
+    return next(iter(runners(chain)), None) if chain.poll() is None else None
+
+
+def parts(folder):
+    return {p.parent.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in (folder / "runs" / "parts").glob("*/part.json") if "tmp" not in p.parent.name}
+
+
+def predictions(folder, notebook):
+    files = sorted((folder / "runs" / "sample" / notebook / "predictions").glob("*.parquet"))
+    return pd.concat({file.name: pd.read_parquet(file) for file in files})
+
+
+def test_fifteen_kills_cost_no_finished_part_and_change_no_prediction(project, tmp_path):
+    calm, wild = tmp_path / "calm", tmp_path / "wild"
+    begin = time.monotonic()
+    finish(start(project, calm))
+    print(f"undisturbed: {time.monotonic() - begin:.0f} s, {len(parts(calm))} parts")
+    draw, done = random.Random(0), {}
+    for turn, kind in enumerate(draw.sample(["group"] * 10 + ["runner"] * 5, 15)):
+        chain = start(project, wild)
+        runner = wait_for_a_runner(chain)
+        assert runner, "there was nothing left to kill: " + chain.communicate()[0][-2000:]
+        if turn % 3 == 2:  # some kills come after a part is finished, the others mostly before, while things start
+            wait_until(lambda seen=done.keys(): parts(wild).keys() - seen or chain.poll() is not None)
+        time.sleep(draw.uniform(0, 6))
+        if kind == "runner":
+            for one in runners(chain)[:1]:
+                one.kill()
+            time.sleep(1)
+        os.killpg(chain.pid, signal.SIGKILL)  # after a runner alone was killed the engine goes on: this ends it too
+        chain.communicate()
+        now = parts(wild)
+        assert all(now.get(name) == kept for name, kept in done.items()), "a finished part was lost or computed again"
+        done = now
+    finish(start(project, wild))
+    assert all(parts(wild).get(name) == kept for name, kept in done.items())
+    print(f"{len(done)} of {len(parts(wild))} parts were finished under kills")
+    assert done
+    names = sorted(p.stem for p in (project / "notebooks").glob("0*.ipynb"))
+    for name in names:
+        pd.testing.assert_frame_equal(predictions(wild, name), predictions(calm, name))
+    left = {p.name for p in (wild / "runs" / "sample").iterdir() if ".tmp-" in p.name or ".old-" in p.name}
+    assert not left, left
