@@ -78,6 +78,10 @@ def parts(folder):
     return {p.parent.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in (folder / "runs" / "parts").glob("*/part.json") if "tmp" not in p.parent.name}
 
 
+def wait_for_a_part(chain, folder, before):
+    wait_until(lambda: parts(folder).keys() - before.keys() or chain.poll() is not None)
+
+
 def predictions(folder, notebook):
     files = sorted((folder / "runs" / "sample" / notebook / "predictions").glob("*.parquet"))
     return pd.concat({file.name: pd.read_parquet(file) for file in files})
@@ -94,7 +98,7 @@ def test_fifteen_kills_cost_no_finished_part_and_change_no_prediction(project, t
         runner = wait_for_a_runner(chain)
         assert runner, "there was nothing left to kill: " + chain.communicate()[0][-2000:]
         if turn % 3 == 2:  # some kills come after a part is finished, the others mostly before, while things start
-            wait_until(lambda seen=done.keys(): parts(wild).keys() - seen or chain.poll() is not None)
+            wait_for_a_part(chain, wild, done)
         time.sleep(draw.uniform(0, 6))
         if kind == "runner":
             for one in runners(chain)[:1]:
