@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from hw2_utils.errors import Hw2Error
 
@@ -106,9 +110,21 @@ def in_child(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     # Forked from a server that has imported the libraries and done nothing else: seconds sooner than a bare start.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([function.__module__, "datasets", "peft", "transformers.trainer"])
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         try:
             return pool.submit(function, *args, **kwargs).result()
         except BrokenProcessPool as error:
             raise Hw2Error("the measuring process was killed (out of memory?)", where=function.__name__,
                            todo="close other programs, or lower batch_size") from error
+
+
+def _end_with(pid: int) -> None:
+    """Ends this process, and so its server, soon after the one that waits for it: killed, that can't say so."""
+    def watch() -> None:
+        with suppress(psutil.NoSuchProcess):
+            waiting = psutil.Process(pid)
+            while waiting.is_running() and waiting.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,6 +1,10 @@
-"""Property-based tests have no deadline for one example: machines that run them are shared and slow at times."""
+"""What all tests share: patience with machines that are shared and slow at times."""
+
+import os
 
 from hypothesis import settings
 
-settings.register_profile("no_deadline", deadline=None)
+# Threads of two test processes on two cores: spinning while they wait, each takes what the other needs (3 to 5 times slower).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+settings.register_profile("no_deadline", deadline=None)  # no limit for one example of a property
 settings.load_profile("no_deadline")

@@ -9,6 +9,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 
 from hw2_utils import timing
@@ -94,3 +95,18 @@ def test_a_child_that_was_killed_is_one_message():
     with pytest.raises(Hw2Error, match="was killed") as error:
         timing.in_child(signal.raise_signal, signal.SIGKILL)
     assert "batch_size" in error.value.todo
+
+
+@pytest.mark.slow
+def test_the_measuring_process_ends_with_the_one_that_waits_for_it():
+    code = "import time; from hw2_utils import timing; timing.in_child(time.sleep, 300)"
+    waiting = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    child_of = psutil.Process(waiting.pid)
+    end = time.monotonic() + 60
+    while len(helpers := child_of.children(recursive=True)) < 3:  # server, resource tracker, and the measuring process
+        assert time.monotonic() < end, helpers
+        time.sleep(0.2)
+    time.sleep(1)  # it starts to watch
+    waiting.kill()
+    waiting.communicate(timeout=30)  # a process left behind would hold the pipe open
+    assert not psutil.wait_procs(helpers, timeout=20)[1]
