@@ -1,4 +1,4 @@
-.PHONY: help venv test test-fast run lab writeup doctor lock clean
+.PHONY: help venv test test-fast run full lab writeup doctor lock clean
 PY = .venv/bin/python
 PROFILE = sample
 
@@ -7,11 +7,14 @@ help:       ## this list
 venv:       ## .venv/ with the locked packages and the sample models; nothing to do once it matches the lock
 	@cat requirements.txt requirements-sample-models.txt pyproject.toml | sha256sum | cmp -s - .venv/lock.sha256 || sh scripts/make_venv.sh
 test: venv  ## all tests
-	$(PY) -m pytest -q tests
+	$(PY) -m pytest -q -n 2 --dist loadfile tests
 test-fast: venv  ## the tests without the slow ones
-	$(PY) -m pytest -q -m "not slow" tests
+	$(PY) -m pytest -q -n 2 --dist loadfile -m "not slow" tests
 run: venv   ## the sample chain: every notebook, by the workflow engine
 	$(PY) -m hw2_utils chain --profile sample
+full: venv  ## the same with the assignment's models: first what it takes and what is missing here, then the chain
+	-@$(PY) -m hw2_utils doctor --profile full
+	$(PY) -m hw2_utils chain --profile full
 lab: venv   ## JupyterLab in notebooks/, on this machine only
 	.venv/bin/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=notebooks
 writeup: venv  ## writeup/main.pdf from the profile's runs, where TeX is installed, and writeup/overleaf.zip (PROFILE=full for the assignment's models)

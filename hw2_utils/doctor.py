@@ -16,7 +16,6 @@ from packaging.specifiers import SpecifierSet
 from hw2_utils import hub, paths, profiles, runs
 from hw2_utils.errors import Hw2Error
 
-FREE_GIB = {"sample": 2, "full": 30}  # models, cache and runs
 LOCKS = ("requirements.txt", "requirements-sample-models.txt")
 
 
@@ -24,6 +23,7 @@ def check(profile: str) -> int:
     """Prints a line for each check; 0 when the profile can run here, else 1. Fetches nothing, writes nothing."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's client is imported
     complete = True
+    print(f"{profile} takes {profiles.load(profile)['needs']['about']}")
     for good, text, todo, *useful in _checks(profile):
         print(f"{'ok' if good else 'absent' if useful else 'MISSING':8}{text}", flush=True)
         if not good:
@@ -48,8 +48,10 @@ def _checks(profile: str) -> Iterator[tuple]:
         except Hw2Error as error:
             yield False, f"{kind} {name}: {error.what}", error.todo
     disk = next(p for p in (paths.RUNS, *paths.RUNS.parents) if p.exists())
-    free, needed = shutil.disk_usage(disk).free / 2**30, FREE_GIB[profile]
+    free, needed = shutil.disk_usage(disk).free / 2**30, tables["needs"]["disk_gib"]
     yield free > needed, f"disk: {free:.0f} GiB free, needed {needed}", "free some space"
+    memory, needed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, tables["needs"]["memory_gib"]
+    yield memory > needed, f"memory: {memory:.0f} GiB, needed {needed}", "use a larger machine, or a smaller batch_size"
     device = runs.resolve_device("auto")
     name = runs.device_name(device)
     yield device == "cuda", f"GPU: {name}", "nothing for the sample; full takes hours without", "useful"

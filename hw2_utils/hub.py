@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import tomllib
+import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import distributions
@@ -14,6 +17,8 @@ from typing import Any
 
 from hw2_utils import paths
 from hw2_utils.errors import Hw2Error, InputError, require
+
+N_TRIES = {"HEAD": 3, "GET": 24}  # for one file, redirects too; by itself the client waits 6 minutes for a silent hub
 
 
 @dataclass(frozen=True)
@@ -134,11 +139,25 @@ def _from_hub(name: str, pin: Mapping[str, Any], *, repo_type: str = "model") ->
 
 
 def _download(name: str, revision: str, file: str, repo_type: str) -> Path:
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import huggingface_hub as hf
     from huggingface_hub import errors as hub_errors
     from huggingface_hub.utils import httpx
+    from huggingface_hub.utils._http import hf_request_event_hook
 
+    # plain HTTP, which the limits below hold and the tests reach; the environment was read when others imported the client
+    hf.constants.HF_HUB_DISABLE_TELEMETRY = hf.constants.HF_HUB_DISABLE_XET = True
+    tries: Counter[str] = Counter()
+
+    def limit(request: httpx.Request) -> None:
+        """No wait is longer than the download's own, and no file is asked for without end."""
+        times, longest = request.extensions["timeout"], hf.constants.HF_HUB_DOWNLOAD_TIMEOUT
+        request.extensions["timeout"] = {k: min(t or longest, longest) for k, t in times.items()}
+        tries[request.method] += 1
+        if tries[request.method] > (most := N_TRIES.get(request.method, 3)):
+            raise TimeoutError(f"no whole answer from {request.url.host}, {most} tries of {longest} s")
+
+    hooks = {"request": [hf_request_event_hook, limit]}  # the first is the client's own: offline mode is in it
+    hf.set_client_factory(lambda: httpx.Client(event_hooks=hooks, follow_redirects=True))
     try:
         return Path(hf.hf_hub_download(name, file, revision=revision, repo_type=repo_type))
     except (httpx.HTTPError, OSError) as error:
@@ -149,7 +168,8 @@ def _download(name: str, revision: str, file: str, repo_type: str) -> Path:
              f"not in the local cache, and the hub can't be reached ({type(error.__cause__ or error).__name__})",
              "connect once to fill the cache, or give a local folder for this parameter, or use --profile sample"),
             (hub_errors.EntryNotFoundError, "the hub has no such file at this revision", "check the pins file"),
-            (Exception, f"the download failed: {type(error).__name__}: {error}", "try again"))
+            (Exception, f"the download failed: {type(error).__name__}: {error}",
+             "try again, or give a local folder for this parameter, or use --profile sample"))
         what, todo = next(words for kind, *words in reasons if isinstance(error, kind))
         raise Hw2Error(what, where=f"{name} at {revision[:12]}, {file}", todo=todo) from error
 
@@ -173,11 +193,14 @@ def _from_url(name: str, pin: Mapping[str, Any]) -> Path:
             raise Hw2Error("not in the local cache, and HF_HUB_OFFLINE is set", where=f"{name}, {path.name}",
                            todo=f"connect once, or put the file into {root}")
         root.mkdir(parents=True, exist_ok=True)
+        socket.setdefaulttimeout(float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or 10))  # torch sets none
         try:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=wanted, progress=False)
         except (OSError, RuntimeError, ValueError) as error:
             raise Hw2Error(f"the download failed: {error}", where=f"{name} from {url}",
                            todo="try again, name a mirror in HW2_WEIGHTS_URL, or use --profile sample") from error
+        finally:
+            socket.setdefaulttimeout(None)
     return root
 
 
@@ -213,7 +236,8 @@ def check_folder(folder: Path) -> None:
             else:
                 import torch
 
-                torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+                mmap = zipfile.is_zipfile(path)  # files older than 2020 can't be mapped
+                torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
         except Exception as error:  # each library has its own exceptions for broken and unsafe files
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(f"the weights are broken, or a pickle with code in it (never run): {first}", where=path,

@@ -195,6 +195,9 @@ class Run:
         self.classes: list[str] = []
         self.modules: set[str] = {"metrics", "statistics"}
         self.start = now()
+        if parameters["profile"] == "full" and self.settings.device == "cpu" and parameters.get("seeds") == []:
+            self.settings.seeds = self.settings.seeds[:1]
+            self.note(f"on a CPU the full profile has the seeds {self.settings.seeds} alone, unless seeds is given")
         self._write("running")
 
     def model(self, role: str) -> hub.Model:

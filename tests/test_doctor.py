@@ -72,3 +72,12 @@ def test_full_profile_on_a_machine_that_has_nothing_cached(project):
     models = [line.split()[1].rstrip(":") for line in missing if line.startswith("model ")]
     assert {"FacebookAI/roberta-base", "microsoft/phi-1_5", "openai:ViT-B-32", "torchvision:resnet50-v1"} <= set(models)
     assert not list((project / "torch").rglob("*.pth")) and "sample:" not in out
+    assert re.match(r"full takes about \S+ h on a GPU .*, \S+ h on two CPU cores .*GiB to download", out)
+
+
+def test_a_machine_that_is_too_small(project):
+    table = project / "hw2_utils/config/sample.toml"
+    table.write_text(re.sub(r"(?m)^(disk|memory)_gib = \d+", r"\1_gib = 999999", table.read_text()))
+    _, missing = doctor(project)
+    assert {line.split(":")[0] for line in missing} >= {"disk", "memory"}
+    assert all(line.endswith("needed 999999") for line in missing if line.startswith(("disk", "memory")))

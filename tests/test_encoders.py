@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from loopback_hub import openai_clip, resnet50, save_as_openai
 from PIL import Image
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
@@ -141,9 +142,9 @@ def test_sample_clip_equals_open_clip(clip: tuple[encoders.Encoder, encoders.Enc
 
 @pytest.mark.slow
 def test_resnet50_equals_torchvision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    torch.manual_seed(0)
+    resnet50(tmp_path / "resnet50.pth")
     network = torchvision.models.resnet50()
-    torch.save(network.state_dict(), tmp_path / "resnet50.pth")
+    network.load_state_dict(torch.load(tmp_path / "resnet50.pth"))
     model = pin(monkeypatch, tmp_path / "resnet50.pth", "resnet50", "IMAGENET1K_V1")
     encoder = encoders.image_encoder(model, geometry="crop", device="cpu")
     vectors, _ = encoders.embed(encoder, FILES[:3])
@@ -161,18 +162,11 @@ def test_resnet50_equals_torchvision(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 @pytest.mark.parametrize("layout", ["TorchScript archive", "state dict"])
 def test_openai_clip_equals_open_clip(layout: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """OpenAI's file is a TorchScript archive in float16; the activation is QuickGELU."""
-    torch.manual_seed(0)
-    network, _, preprocess = open_clip.create_model_and_transforms("ViT-B-32-quickgelu")
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight.copy_(weight.half())
-    network.eval()
+    network, preprocess = openai_clip()
     if layout == "state dict":
         torch.save(network.state_dict(), tmp_path / "ViT-B-32.pt")
     else:
-        network.attn_mask = network._buffers.pop("attn_mask")  # OpenAI's archive holds the weights alone
-        inputs = {"encode_image": torch.ones(1, 3, 224, 224), "encode_text": torch.zeros(1, 77, dtype=torch.long)}
-        torch.jit.save(torch.jit.trace_module(network, inputs, check_trace=False), tmp_path / "ViT-B-32.pt")
+        save_as_openai(network, tmp_path / "ViT-B-32.pt")
     model = pin(monkeypatch, tmp_path / "ViT-B-32.pt", "ViT-B-32-quickgelu")
     image, text = encoders.clip_encoders(model, geometry="crop", device="cpu")
     with torch.inference_mode():

@@ -2,19 +2,20 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
 import os
 import pickle
+import re
 import socket
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from loopback_hub import Hub, blob_name, environment, serve, write_pins
 from safetensors.numpy import save_file
 
 from hw2_utils import hub, paths
@@ -113,15 +114,6 @@ def test_an_id_without_a_pin_is_refused_with_those_there_are():
     assert hub.data_path("/some/folder") == Path("/some/folder")
 
 
-def test_offline_a_hub_model_says_the_ways_to_get_it(tmp_path):
-    """In a process of its own: the hub's client reads the environment when it is imported."""
-    code = "from hw2_utils import hub\ntry:\n    hub.model('FacebookAI/roberta-base')\nexcept hub.Hw2Error as error:\n    print(error)"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True,
-                          env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)})
-    assert "FacebookAI/roberta-base at" in done.stdout and "not in the local cache" in done.stdout
-    assert "local folder" in done.stdout and "--profile sample" in done.stdout
-
-
 # ---------------------------------------------------------------------------------------------- local folders
 def test_a_local_folder_is_taken_and_hashed(folder):
     model = hub.model(str(folder))
@@ -135,6 +127,15 @@ def test_a_local_folder_is_taken_and_hashed(folder):
 def test_a_local_file_is_taken(tmp_path):
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
     assert hub.model(str(tmp_path / "a.gguf")).sha256 == {"a.gguf": sha256(b"GGUF")}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_weights_in_both_of_pytorchs_formats_are_taken(folder, zipped):
+    import torch
+
+    (folder / "model.safetensors").unlink()
+    torch.save({"a": torch.ones(3)}, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+    assert hub.model(str(folder)).verified == "local folder"
 
 
 class Bomb:
@@ -185,28 +186,22 @@ def test_local_folders_that_are_refused(folder, spoil, message):
 GOOD = bytes(range(256)) * 64
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves the server's `body` at any path, and counts."""
-
-    def do_GET(self) -> None:
-        self.server.n += 1
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(GOOD)))
-        self.end_headers()
-        self.wfile.write(self.server.body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
-def server() -> Iterator[http.server.ThreadingHTTPServer]:
-    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.body, made.n = GOOD, 0
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    yield made
-    made.shutdown()
-    made.server_close()
+def server(tmp_path: Path) -> Iterator[Hub]:
+    """A server that has one file, and knows one repository of each kind."""
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "w.pth").write_bytes(GOOD)
+    for kind, files in FILES.items():
+        for file in files:
+            (tmp_path / kind / "someone" / "small" / file).parent.mkdir(parents=True, exist_ok=True)
+    repository = tmp_path / "models" / "someone" / "small"
+    (repository / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+    save_file({"a": np.ones(300, np.float32)}, repository / "model.safetensors")
+    for file in FILES["datasets"]:
+        (tmp_path / "datasets" / "someone" / "small" / file).write_bytes(GOOD + file.encode())
+    write_pins(tmp_path, {kind: {"someone/small": {"revision": REVISION, "files": f}} for kind, f in FILES.items()})
+    with serve(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -220,8 +215,8 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "torch" / "hub" / "checkpoints"
 
 
-def mirror(server: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HW2_WEIGHTS_URL", f"http://127.0.0.1:{server.server_port}/some/folder/")
+def mirror(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HW2_WEIGHTS_URL", f"{server.url}/weights/")
 
 
 def test_a_file_is_fetched_once_and_verified(server, checkpoints, monkeypatch):
@@ -229,27 +224,41 @@ def test_a_file_is_fetched_once_and_verified(server, checkpoints, monkeypatch):
     for _ in range(2):
         model = hub.model("net")
         assert model.path.read_bytes() == GOOD and model.verified == "pinned" and model.sha256 == {"w.pth": sha256(GOOD)}
-    assert server.n == 1
+    assert server.requests == ["GET /weights/w.pth 200"]
 
 
-@pytest.mark.parametrize("body", [GOOD[:-1] + b"\0", GOOD[:100]])
-def test_wrong_or_cut_bytes_leave_nothing(server, checkpoints, monkeypatch, body):
+@pytest.mark.parametrize("fault", ["wrong bytes", "cut", "stall"])
+def test_wrong_cut_or_stalled_bytes_leave_nothing(server, checkpoints, monkeypatch, fault):
     mirror(server, monkeypatch)
-    server.body = body
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1")
+    server.fault = fault
+    begin = time.monotonic()
     with pytest.raises(Hw2Error, match="download failed") as error:
         hub.model("net")
     assert "HW2_WEIGHTS_URL" in error.value.todo and not list(checkpoints.iterdir())
-    server.body = GOOD
+    assert time.monotonic() - begin < 10 and socket.getdefaulttimeout() is None
+    server.fault = ""
     assert hub.model("net").path.read_bytes() == GOOD
 
 
+def test_a_file_that_the_mirror_lacks(server, checkpoints, monkeypatch):
+    monkeypatch.setenv("HW2_WEIGHTS_URL", server.url)
+    with pytest.raises(Hw2Error, match="download failed: HTTP Error 404"):
+        hub.model("net")
+    assert not list(checkpoints.iterdir())
+
+
 def test_a_refused_connection_is_one_message(checkpoints, monkeypatch):
+    monkeypatch.setenv("HW2_WEIGHTS_URL", unused_address())
+    with pytest.raises(Hw2Error, match="download failed"):
+        hub.model("net")
+    assert not list(checkpoints.iterdir())
+
+
+def unused_address() -> str:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("HW2_WEIGHTS_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
-        with pytest.raises(Hw2Error, match="download failed"):
-            hub.model("net")
-    assert not list(checkpoints.iterdir())
+        return f"http://127.0.0.1:{unused.getsockname()[1]}"
 
 
 def test_offline_asks_nobody(server, checkpoints, monkeypatch):
@@ -257,7 +266,7 @@ def test_offline_asks_nobody(server, checkpoints, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(Hw2Error, match="HF_HUB_OFFLINE is set"):
         hub.model("net")
-    assert server.n == 0
+    assert not server.requests
 
 
 def test_a_file_that_changed_in_the_cache_is_not_loaded(server, checkpoints, monkeypatch):
@@ -266,3 +275,123 @@ def test_a_file_that_changed_in_the_cache_is_not_loaded(server, checkpoints, mon
     path.write_bytes(GOOD[::-1])
     with pytest.raises(Hw2Error, match="the file was not loaded"):
         hub.model("net")
+
+
+# ---------------------------------------------------------------------------------------------- files from the hub
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+FILES = {"models": ["config.json", "model.safetensors"], "datasets": [f"train/{i}.parquet" for i in range(2)]}
+MAIN = """
+import sys
+from hw2_utils import hub
+from hw2_utils.errors import Hw2Error
+try:
+    model = hub.model("someone/small")
+    print(model.verified, model.revision, hub.data_path("hub:someone/small").is_dir(), sorted(model.sha256))
+except Hw2Error as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+
+
+def fetch(server: Hub, **variables: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, like the command line: the hub's client reads the environment when it is imported."""
+    env = {**environment(server.folder, server.url, server.folder / "caches"), "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
+    return subprocess.run([sys.executable, "-c", MAIN], env={**env, **variables}, capture_output=True, text=True,
+                          timeout=100, check=False)
+
+
+def cached(server: Hub) -> set[str]:
+    """Names in the hub's cache that stand for content, whole or not."""
+    cache = server.folder / "caches" / "hf" / "hub"
+    files = [p for p in cache.rglob("*") if not p.is_dir()]
+    return {p.name for p in files if {"blobs", "snapshots"} & set(p.relative_to(cache).parts)}
+
+
+def repin(server: Hub, old: str, new: str) -> None:
+    """Changes what the user's pins say; the server goes on with what it has."""
+    pins = server.folder / "pins.toml"
+    pins.write_text(re.sub(old, new, pins.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def test_model_and_data_come_once_and_then_without_the_hub(server):
+    found = f"pinned {REVISION} True {FILES['models']}\n"
+    done = fetch(server)
+    assert done.stdout == found and not done.stderr
+    asked = [line for line in server.requests if "resolve" in line]
+    assert len(asked) == 8 + 3 and all(REVISION in line for line in asked)  # HEAD and GET of four, three led elsewhere
+    assert {line.split()[-1] for line in asked} == {"200", "302"}
+    assert fetch(server, HF_ENDPOINT=unused_address()).stdout == fetch(server, HF_HUB_OFFLINE="1").stdout == found
+    assert [line for line in server.requests if "resolve" in line] == asked
+
+
+def test_a_file_without_a_pin_is_held_against_the_hubs_own_name_of_it_and_recorded_so(server):
+    repin(server, r"(?m)^.*safetensors\" = .*\n|^\"config.*\n", "")
+    assert fetch(server).stdout.startswith(f"from hub, not pinned {REVISION} True")
+
+
+@pytest.mark.parametrize("file", FILES["models"])
+def test_a_file_without_a_pin_that_isnt_what_the_hub_names(server, file):
+    """The large file is named by its sha256, the small one by git's sha1."""
+    repin(server, r"(?m)^.*safetensors\" = .*\n|^\"config.*\n", "")
+    assert fetch(server).returncode == 0
+    found = server.folder / "caches" / "hf" / "hub" / "models--someone--small" / "snapshots" / REVISION / file
+    found.write_bytes(found.read_bytes()[::-1])  # through the link, into the blob
+    done = fetch(server, HF_HUB_OFFLINE="1")
+    assert done.returncode == 1 and "the file was removed from the cache" in done.stderr and not os.path.lexists(found)
+    assert fetch(server).returncode == 0
+
+
+@pytest.mark.parametrize(("spoil", "message", "todo"), [
+    (lambda s: repin(s, REVISION, "f" * 40), "the hub has no such revision", "check the revision"),
+    (lambda s: (s.folder / "models/someone/small/model.safetensors").unlink(), "no such file at this revision", "pins"),
+    (lambda s: s.pins.clear(), "no such repository, or it is private", "check the id"),
+    (lambda s: repin(s, r'tensors" = "\w+', 'tensors" = "' + "0" * 64), "removed from the cache", "fetch it again"),
+    (lambda s: s.spoil("wrong bytes"), "removed from the cache", "fetch it again"),
+    pytest.param(lambda s: s.spoil("cut"), "failed: RemoteProtocolError", "try again", marks=pytest.mark.slow),
+    pytest.param(lambda s: s.spoil("stall"), "failed: ReadTimeout", "try again", marks=pytest.mark.slow),
+    pytest.param(lambda s: s.spoil("silent"), "answer from 127.0.0.1, 3 tries", "local folder", marks=pytest.mark.slow),
+], ids=["revision", "file", "repository", "pin", "bytes", "cut", "stall", "silent"])
+def test_each_failure_is_one_message_and_leaves_no_half_file(server, spoil, message, todo):
+    spoil(server)
+    begin = time.monotonic()
+    done = fetch(server)
+    assert time.monotonic() - begin < 60, "a server that is silent must not hold anyone for minutes"
+    assert done.returncode == 1 and "Traceback" not in done.stderr and message in done.stderr
+    first, second = done.stderr[done.stderr.index("error: "):].splitlines()
+    assert first.startswith("error: someone/small at ") and "What to do: " in second and todo in second
+    whole = {"config.json", blob_name(server.folder / "models/someone/small/config.json")}
+    assert cached(server) <= whole, "nothing of the refused file stays"
+
+
+@pytest.mark.parametrize("variables", [{"HF_ENDPOINT": ""}, {"HF_HUB_OFFLINE": "1"}], ids=["refused", "offline"])
+def test_without_a_hub_and_a_cache_the_ways_to_get_the_file_are_named(server, variables):
+    done = fetch(server, **{name: value or unused_address() for name, value in variables.items()})
+    assert done.returncode == 1 and "Traceback" not in done.stderr and not cached(server)
+    assert "someone/small at 0123456789ab, config.json" in done.stderr
+    assert "give a local folder" in done.stderr and "--profile sample" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_cut_download_goes_on_where_it_ended_and_an_endless_one_ends(server):
+    """The client takes 10 MiB at a time: less than that is fetched from the start again."""
+    large = server.folder / "models" / "someone" / "small" / "model.safetensors"
+    save_file({"a": np.arange(6 << 20, dtype=np.float32)}, large)
+    write_pins(server.folder, {"models": {"someone/small": {"revision": REVISION, "files": FILES["models"]}}})
+    server.fault = "cut once"
+    assert "no pinned data set" in fetch(server).stderr  # the model is there
+    assert [line for line in server.requests if line.endswith(" 206")]
+    assert len([name for name in cached(server) if name.endswith("safetensors")]) == 1
+    server.fault = "endless"
+    done = fetch(server, HF_HOME=str(server.folder / "other"))
+    assert done.returncode == 1 and "no whole answer" in done.stderr
+    assert not list((server.folder / "other").rglob("*.incomplete"))
+
+
+def test_the_command_line_says_it_the_same_way(server):
+    """`data check` of the full profile begins with the tweets."""
+    repin(server, "someone/small", "cardiffnlp/tweet_eval")  # the server has no such repository
+    env = environment(server.folder, server.url, server.folder / "caches")
+    command = [sys.executable, "-m", "hw2_utils", "data", "check", "--profile", "full"]
+    done = subprocess.run(command, env=env, cwd=paths.ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and not done.stdout
+    assert done.stderr.startswith("error: cardiffnlp/tweet_eval at 0123456789ab, train/0.parquet: the hub has no such")
