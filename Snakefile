@@ -42,6 +42,7 @@ for name in NOTEBOOKS:
         input: inputs(name)
         output: touch(stamp(name))
         threads: max(1, THREADS * share(name) // 2)
+        priority: SETTINGS["expected_s"][name]  # the long ones first, so that none is left over at the end
         resources: device=share(name)
         params: command=f"{RUN} {name} --profile {PROFILE} --out {str(paths.RUNS / PROFILE / name)!r}"
         shell: "{params.command}"

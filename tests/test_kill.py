@@ -1,5 +1,6 @@
-"""Killed again and again, the chain loses no finished part, and ends with the predictions of an undisturbed one."""
+"""What is computed again, after kills and after changes: on a copy of the project with small data, by the chain itself."""
 
+import json
 import os
 import random
 import re
@@ -44,17 +45,26 @@ def project(tmp_path_factory):
     return place
 
 
-def start(project, folder):
-    """A chain in a process group of its own, as a terminal or a batch system starts it."""
+def start(project, folder, *words):
+    """A chain (or another command) in a process group of its own, as a terminal or a batch system starts it."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("HW2_")}
     env = {**kept, "PYTHONPATH": str(project), "HW2_RUNS": str(folder / "runs"), "HW2_EMBEDDINGS_CACHE": str(folder / "cache")}
-    return subprocess.Popen([sys.executable, "-m", "hw2_utils", "chain"], cwd=project, env=env, text=True, start_new_session=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen([sys.executable, "-m", "hw2_utils", *(words or ["chain"])], cwd=project, env=env, text=True,
+                            start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def finish(chain):
     output = chain.communicate(timeout=600)[0]
     assert chain.returncode == 0, output[-6000:]
+
+
+@pytest.fixture(scope="module")
+def calm(project, tmp_path_factory):
+    """An undisturbed chain."""
+    folder, begin = tmp_path_factory.mktemp("calm"), time.monotonic()
+    finish(start(project, folder))
+    print(f"undisturbed: {time.monotonic() - begin:.0f} s, {len(parts(folder))} parts")
+    return folder
 
 
 def runners(chain):
@@ -87,12 +97,8 @@ def predictions(folder, notebook):
     return pd.concat({file.name: pd.read_parquet(file) for file in files})
 
 
-def test_fifteen_kills_cost_no_finished_part_and_change_no_prediction(project, tmp_path):
-    calm, wild = tmp_path / "calm", tmp_path / "wild"
-    begin = time.monotonic()
-    finish(start(project, calm))
-    print(f"undisturbed: {time.monotonic() - begin:.0f} s, {len(parts(calm))} parts")
-    draw, done = random.Random(0), {}
+def test_fifteen_kills_cost_no_finished_part_and_change_no_prediction(project, calm, tmp_path):
+    wild, draw, done = tmp_path / "wild", random.Random(0), {}
     for turn, kind in enumerate(draw.sample(["group"] * 10 + ["runner"] * 5, 15)):
         chain = start(project, wild)
         runner = wait_for_a_runner(chain)
@@ -118,3 +124,29 @@ def test_fifteen_kills_cost_no_finished_part_and_change_no_prediction(project, t
         pd.testing.assert_frame_equal(predictions(wild, name), predictions(calm, name))
     left = {p.name for p in (wild / "runs" / "sample").iterdir() if ".tmp-" in p.name or ".old-" in p.name}
     assert not left, left
+
+
+# ---------------------------------------------------------------------------------------------- changes
+def replace(file, old, new):
+    text = file.read_text(encoding="utf-8")
+    assert text.count(old) == 1, (file.name, old, text.count(old))
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.parametrize(("file", "old", "new", "notebook", "computed"), [
+    ("notebooks/01_lora_roberta.ipynb", "Parameters, cost and quality", "Cost and quality", "01_lora_roberta", set()),  # a caption
+    ("hw2_utils/metrics.py", "frame.reset_index(drop=True)", "frame.reset_index(drop=not False)", "01_lora_roberta", set()),
+    ("notebooks/03_vqa_resnet_sbert.ipynb", "self.classifier(torch.cat(parts, dim=-1))", "self.classifier(torch.cat(parts, dim=1))",
+     "03_vqa_resnet_sbert", {"fusion", "question_only", "image_only", "fusion+shuffled_images"}),
+    ("notebooks/06_prompting.ipynb", "and explain ", "and say ", "06_prompting", {"expert"}),
+], ids=["caption", "metric", "fusion cell", "prompt"])
+def test_a_change_computes_again_what_it_must_and_nothing_else(project, calm, tmp_path, file, old, new, notebook, computed):
+    changed, folder = tmp_path / "project", tmp_path / "folder"
+    shutil.copytree(project, changed, symlinks=True)
+    shutil.copytree(calm, folder)
+    replace(changed / file, old, new)
+    finish(start(changed, folder, "run", notebook))
+    cells = json.loads((folder / "runs" / "sample" / notebook / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
+    text = "".join(line for c in cells for o in c.get("outputs", []) for line in o.get("text", []))
+    assert {line.split()[1] for line in text.splitlines() if line.startswith("computed")} == computed, text
+    assert "reused" in text or computed == {"fusion", "question_only", "image_only", "fusion+shuffled_images"}
