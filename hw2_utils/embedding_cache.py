@@ -212,13 +212,19 @@ def _open(path: Path, spec_json: str = "") -> Iterator[_Store]:
             raise CorruptStoreError("this embedding store is cut", where=path, todo=_MOVE_AWAY)
         store = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, factory=_Store)
         store.path = path
-        if is_new:
-            store.executescript(_SCHEMA)
-            store.execute("INSERT INTO meta VALUES ('spec', ?)", [spec_json])
-            store.execute("COMMIT")
+        try:
+            if is_new:
+                store.executescript(_SCHEMA)
+                store.execute("INSERT INTO meta VALUES ('spec', ?)", [spec_json])
+                store.execute("COMMIT")
+            # Read, and closed where it can't be read, under the lock: SQLite removes the log beside an empty file,
+            # which would be that of the new store if another process made one at this moment.
+            store.spec_json = "".join(str(value) for (value,) in store.query("SELECT value FROM meta"))
+        except BaseException:
+            store.close()
+            raise
     with closing(store):
         store.query("PRAGMA synchronous = FULL")  # a commit outlives a power cut too
-        store.spec_json = "".join(str(value) for (value,) in store.query("SELECT value FROM meta"))
         if not path.stem.endswith(_digest(store.spec_json)):
             raise InputError(f"this embedding store holds another spec than its name says: {store.spec_json}",
                              where=path, todo="move it away, or give it back its own name")
