@@ -1,10 +1,12 @@
-"""DAQUAR: reads the course's CSV files, and opens pictures safely."""
+"""DAQUAR: reads the course's CSV files or the published raw pairs, and opens pictures safely."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +14,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
-from hw2_utils.datafiles import Dataset, files_sha256, kept_notes, read_csv, read_text, require_files
+from hw2_utils.datafiles import Dataset, files_sha256, kept_notes, read_csv, read_lines, read_text, require_files
 from hw2_utils.errors import InputError, require
 
 SPLITS = ("train", "val", "test")
+CSV_FILES = tuple(f"new_data_{split}.csv" for split in SPLITS)
+RAW_FILES = (("qa.raw.train.txt", "qa.raw.test.txt"), ("qa.894.raw.train.txt", "qa.894.raw.test.txt"),
+             ("qa.raw.txt",), ("all_qa_pairs.txt",))  # as published and in public copies
+IMAGE_LISTS = ("train_images_list.txt", "test_images_list.txt")
+RAW_TAIL = re.compile(r"( (in|on|of|at|from)( the| this)?|)\s*image\d+\s*\?\s*$")
+N_RAW_CLASSES = 30
 COLUMNS = {"question": {"question"}, "answer": {"answer", "answers", "label"},  # names seen in public copies
            "image_id": {"image_id", "image", "img_id", "imageid"}}
 IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
@@ -31,25 +39,35 @@ class Vqa(Dataset):
 def read(folder: Path | str) -> Vqa:
     """Reads `new_data_{train,val,test}.csv` and the pictures in `images/` that they name.
 
+    A folder without any of the three may have the published pairs instead, RAW_FILES (the first that is there)
+    and IMAGE_LISTS: they are reduced to the course's rows by the rule in `data/README.md`.
+
     Columns go by name (COLUMNS); questions are kept verbatim, answers without outer blanks, image ids in
     lower case without extension. Classes are the lines of `classes.txt`, or the sorted answers of all files.
     Raises InputError: a missing file, column or picture, not UTF-8, a broken CSV row, an empty question or
     answer, an empty split, one class, an answer outside `classes.txt`, an image in two splits, a picture
-    outside `images/`, unreadable or too large. Duplicates, contradictions and answers unseen in train are
-    kept and noted.
+    outside `images/`, unreadable or too large; of raw pairs also a line that is no question about an image or has
+    no answer, an image in no list or in both. Duplicates, contradictions and answers unseen in train are kept
+    and noted.
     """
     folder = Path(folder)
-    names = [f"new_data_{split}.csv" for split in SPLITS]
-    names += ["classes.txt"] if (folder / "classes.txt").exists() else []
+    found = (names for names in (CSV_FILES, *RAW_FILES) if any((folder / name).exists() for name in names))
+    texts = next(found, CSV_FILES)
+    names = [*texts, *(["classes.txt"] if (folder / "classes.txt").exists() else [])]
+    if texts in RAW_FILES:
+        names += IMAGE_LISTS
+        require((folder / IMAGE_LISTS[1]).exists(), f"no {IMAGE_LISTS[1]}: there would be no val and no test part",
+                where=folder, todo=f"add it and the pairs about its images, or the course's {', '.join(CSV_FILES)}")
     require_files(folder, names)
-    frames = {split: _read_split(folder, split) for split in SPLITS}
+    frames, notes = (_read_raw(folder, texts) if texts in RAW_FILES else
+                     ({split: _read_split(folder, split) for split in SPLITS}, []))
     require(frames["train"]["answer"].nunique() > 1, "train has one class only", where=folder,
             todo="add questions with another answer")
     rows = pd.concat(frames, names=["split"]).reset_index("split")
     classes, image_paths = _classes(folder, rows), _find_images(folder / "images", rows)
     digest = files_sha256([*(folder / name for name in names), *image_paths.values()])
     splits = {split: frame.drop(columns="where") for split, frame in frames.items()}
-    return Vqa(splits, classes, _notes(splits), digest, image_paths)
+    return Vqa(splits, classes, notes + _notes(splits), digest, image_paths)
 
 
 def open_image(path: Path | str, *, max_pixels: int = 50_000_000) -> Image.Image:
@@ -88,9 +106,52 @@ def _read_split(folder: Path, split: str) -> pd.DataFrame:
         require(stem and stem[0] != "." and not set(stem) & set("/\\\0"),
                 f"image id {image!r:.80} is not a plain picture name", where=where,
                 todo="name a picture in images/ without a folder, such as image20")
-        rows.append((f"{split}/{len(rows)}", question, answer.strip(), stem, where))
-    require(rows, f"the {split} split is empty", where=path, todo="give it at least one question")
+        rows.append((question, answer.strip(), stem, where))
+    return _frame(rows, split, where=path, todo="give it at least one question")
+
+
+def _frame(rows: list[tuple[str, ...]], split: str, *, where: Path, todo: str) -> pd.DataFrame:
+    require(rows, f"the {split} split is empty", where=where, todo=todo)
+    rows = [(f"{split}/{row}", *fields) for row, fields in enumerate(rows)]
     return pd.DataFrame(rows, columns=["id", *COLUMNS, "where"])
+
+
+def _read_raw(folder: Path, names: Sequence[str]) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """The splits of the pairs that have one of the N_RAW_CLASSES most frequent answers, and what is to note."""
+    splits: dict[str, str] = {}  # of each image id
+    for split, name in (("train", IMAGE_LISTS[0]), ("test", IMAGE_LISTS[1])):
+        for row, line in enumerate(read_lines(folder / name), 1):
+            image_id = line.strip()
+            require(not image_id or splits.setdefault(image_id, split) == split, f"{image_id!r:.80} is in both lists",
+                    where=f"{folder / name}, row {row}", todo=f"keep it in one of {' and '.join(IMAGE_LISTS)}")
+    pairs = [pair for name in names for pair in _raw_pairs(folder / name, splits)]
+    answers = dict(Counter(pair[1] for pair in pairs).most_common(N_RAW_CLASSES))
+    kept = [pair for pair in pairs if pair[1] in answers]
+    # No rule is known that gives the course's halves. A hash needs neither a seed nor a library's generator.
+    test = sorted({pair[2] for pair in kept if splits[pair[2]] == "test"},
+                  key=lambda image_id: hashlib.sha256(image_id.encode()).digest())
+    splits |= dict.fromkeys(test[:len(test) // 2], "val")
+    todo = f"add pairs about images of both {' and '.join(IMAGE_LISTS)}; val and test are halves of the second"
+    frames = {split: _frame([pair for pair in kept if splits[pair[2]] == split], split, where=folder, todo=todo)
+              for split in SPLITS}
+    return frames, [f"{len(kept):,} of {len(pairs):,} raw pairs have one of the {len(answers)} most frequent answers; "
+                    "val and test are halves of the test images by a hash, not the course's own halves"]
+
+
+def _raw_pairs(path: Path, image_ids: Collection[str]) -> Iterator[tuple[str, str, str, str]]:
+    """Question without its tail, answer, image id, and file and row; lines are questions and answers in turn."""
+    lines = read_lines(path)
+    for row, (line, answer) in enumerate(zip(lines[::2], lines[1::2], strict=False)):
+        where, question, images = f"{path}, row {2 * row + 1}", RAW_TAIL.sub("", line), re.findall(r"image\d+", line)
+        require(images and question.strip(), f"no question about an imageN: {line!r:.80}", where=where,
+                todo="write questions like 'what is in the image3 ?' on the odd lines, answers on the even ones")
+        require(images[-1] in image_ids, f"{images[-1]} is in no list", where=where,
+                todo=f"add it to {' or '.join(IMAGE_LISTS)}")
+        require(answer.strip(), "the answer is empty", where=f"{path}, row {2 * row + 2}",
+                todo="fill it in, or delete it and its question")
+        yield question, answer.strip(), images[-1], where
+    require(len(lines) % 2 == 0, "an odd number of lines: the last has no answer", where=f"{path}, row {len(lines)}",
+            todo="add its answer, or delete it")
 
 
 def _classes(folder: Path, rows: pd.DataFrame) -> tuple[str, ...]:

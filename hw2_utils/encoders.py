@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hw2_utils import daquar, hub
+from hw2_utils import daquar, hub, timing
 from hw2_utils.embedding_cache import EmbeddingCache, image_key, text_key
 from hw2_utils.errors import InputError
 from hw2_utils.hub import Model
@@ -33,16 +33,16 @@ class Encoder:
         return self.spec["dim"]
 
 
-def embed(encoder: Encoder, items: Sequence[Any], *, batch_size: int = 64,
-          progress: Callable[[int, int], None] | None = None) -> tuple[np.ndarray, EmbeddingCache]:
+def embed(encoder: Encoder, items: Sequence[Any], *, batch_size: int = 64) -> tuple[np.ndarray, EmbeddingCache]:
     """Vectors float32 [n, dim] of picture files or texts; what the cache holds isn't encoded again.
 
     The cache that comes back says how many were encoded and how many found.
     """
     cache = EmbeddingCache(encoder.spec)
     key = text_key if encoder.of == "text" else (lambda path: image_key(Path(path).read_bytes()))
-    vectors = cache.encode([key(item) for item in items], lambda rows: encoder.encode([items[i] for i in rows]),
-                           batch_size=batch_size, progress=progress)
+    with timing.progress_bar(len(items), f"{encoder.of}s") as bar:
+        vectors = cache.encode([key(item) for item in items], lambda rows: encoder.encode([items[i] for i in rows]),
+                               batch_size=batch_size, progress=lambda n_done, _: bar.update(n_done - bar.n))
     return vectors, cache
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 EVAL_BATCH_SIZE = 64
 N_MEMORY_STEPS = 4
+Rate = float | tuple[float, float]  # one learning rate, or LoRA+'s two (Hayou et al. 2024, arXiv 2402.12354): of A, of B
 
 
 def tokenizer(model: Model) -> PreTrainedTokenizerBase:
@@ -104,22 +105,27 @@ class Recipe:
 
 
 def trainer(network: nn.Module, train: Dataset, tok: PreTrainedTokenizerBase | None, recipe: Recipe, *,
-            learning_rate: float, seed: int, folder: str) -> Any:
+            learning_rate: Rate, seed: int, folder: str) -> Any:
     """Hugging Face's Trainer, its defaults kept but for these; batches of equal lengths, so little of them is padding."""
+    import torch
+    from peft.optimizers import create_loraplus_optimizer
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-    on_gpu = recipe.device == "cuda"
+    on_gpu, optimizer = recipe.device == "cuda", None
+    if isinstance(learning_rate, tuple):
+        learning_rate, rate_b = learning_rate
+        optimizer = create_loraplus_optimizer(network, torch.optim.AdamW, lr=learning_rate, loraplus_lr_ratio=rate_b / learning_rate)
     args = TrainingArguments(
         output_dir=folder, num_train_epochs=recipe.epochs, per_device_train_batch_size=recipe.batch_size,
         learning_rate=learning_rate, seed=seed, data_seed=seed, train_sampling_strategy="group_by_length",
         eval_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True, label_names=["labels"],
         logging_steps=0.01,  # a hundred points: each is a wait for the GPU
         logging_nan_inf_filter=False, use_cpu=not on_gpu, bf16=on_gpu and recipe.bf16, dataloader_pin_memory=on_gpu)
-    return Trainer(model=network, args=args, train_dataset=train, processing_class=tok,
+    return Trainer(model=network, args=args, train_dataset=train, processing_class=tok, optimizers=(optimizer, None),
                    data_collator=DataCollatorWithPadding(tok) if tok else None)
 
 
-def train(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, recipe: Recipe, *, learning_rate: float,
+def train(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, recipe: Recipe, *, learning_rate: Rate,
           seed: int) -> dict[str, Any]:
     """Trains in place; returns `train_time_s` (evaluation and saving are outside), `samples_per_s` and the loss curve.
 
@@ -131,6 +137,7 @@ def train(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, recip
     with tempfile.TemporaryDirectory() as folder:
         run = trainer(network, data, tok, recipe, learning_rate=learning_rate, seed=seed, folder=folder)
         run.remove_callback(transformers.PrinterCallback)
+        run.add_callback(_progress())
         transformers.set_seed(seed)
         try:
             with timing.timed(recipe.device) as clock:
@@ -146,6 +153,23 @@ def train(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, recip
     n_samples = min(len(data) * recipe.epochs, run.state.global_step * recipe.batch_size)
     return {"train_time_s": clock.time_s, "samples_per_s": n_samples / clock.time_s, "timing_note": clock.note,
             "curve": pd.DataFrame(log, columns=["step", "loss"])}
+
+
+def _progress() -> Any:
+    """The Trainer's own bar draws a table of a hundred losses; this is one line with the time left."""
+    from transformers import TrainerCallback
+
+    class Progress(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar = timing.progress_bar(state.max_steps, "training steps")
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar.update()
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar.close()
+
+    return Progress()
 
 
 def log_probs(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, *, device: str) -> np.ndarray:
@@ -169,7 +193,7 @@ def log_probs(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, *
 
 
 def fine_tune(model: Model, splits: Mapping[str, pd.DataFrame], recipe: Recipe, *, classes: Sequence[str],
-              peft_config: PeftConfig | None, learning_rate: float, method: str, seed: int) -> dict[str, Any]:
+              peft_config: PeftConfig | None, learning_rate: Rate, method: str, seed: int) -> dict[str, Any]:
     """One training of one method and seed: counts, times, learning curve, predictions on val and test, sizes on disk."""
     tok = tokenizer(model)
     network = with_lora(classifier(model, classes=classes, seed=seed), peft_config)
@@ -193,7 +217,7 @@ def save_cost(network: nn.Module) -> dict[str, float]:
 
 
 def training_memory(model: Model, frame: pd.DataFrame, recipe: Recipe, *, classes: Sequence[str],
-                    peft_config: PeftConfig | None, learning_rate: float) -> dict[str, float]:
+                    peft_config: PeftConfig | None, learning_rate: Rate) -> dict[str, float]:
     """Memory of a training, in MiB above the libraries: weights, gradients, optimizer and activations.
 
     Runs the longest texts first, so that few steps reach the peak of an epoch. Call it through `timing.in_child`.
@@ -222,7 +246,7 @@ def _import_libraries(model: Model, recipe: Recipe) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- one comparison
-Methods = Mapping[str, tuple["PeftConfig | None", float]]  # name: PEFT configuration (None = full), learning rate
+Methods = Mapping[str, tuple["PeftConfig | None", Rate]]  # name: PEFT configuration (None = full), learning rate
 TIMES = ["train_time_s", "samples_per_s", "eval_time_s", "save_time_s"]
 
 

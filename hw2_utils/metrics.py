@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from hw2_utils import paths
 from hw2_utils.statistics import align, by_seed, require, resamples
 
 
@@ -21,13 +22,22 @@ def _one_hot(codes: np.ndarray, width: int) -> sparse.csr_array:
     return sparse.csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(width, len(codes)))
 
 
-def _from_labels(frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
+def wup_similarities(classes: Sequence[str]) -> pd.DataFrame | None:
+    """Wu-Palmer similarities of the answers (scripts/make_wups.py), or None where the table lacks one of them."""
+    table = pd.read_csv(paths.CONFIG / "wups.csv", index_col="answer", dtype={"answer": str})
+    return table.loc[list(classes), list(classes)] if set(classes) <= set(table.index) else None
+
+
+def _from_labels(frame: pd.DataFrame, weights: np.ndarray, similarity: pd.DataFrame | None) -> dict[str, np.ndarray]:
     """name -> [r]: the metrics of r samples in which example i occurs weights[i, r] times."""
     codes, union = pd.factorize(pd.concat([frame["label"], frame["prediction"]]))
     gold, guessed = (_one_hot(part, len(union)) for part in np.split(codes, 2))
     support, claimed, hits = gold @ weights, guessed @ weights, (gold * guessed) @ weights  # [classes, r]
-    f1, n = 2 * hits / np.maximum(support + claimed, 1), weights.sum(axis=0)
-    return {"accuracy": hits.sum(axis=0) / n, "f1_weighted": (f1 * support).sum(axis=0) / n,
+    f1, n, found = 2 * hits / np.maximum(support + claimed, 1), weights.sum(axis=0), {}
+    if similarity is not None:
+        alike = similarity.to_numpy()[similarity.index.get_indexer(frame["label"]), similarity.columns.get_indexer(frame["prediction"])]
+        found["wups_0.9"] = np.where(alike >= 0.9, alike, 0.1 * alike) @ weights / n
+    return found | {"accuracy": hits.sum(axis=0) / n, "f1_weighted": (f1 * support).sum(axis=0) / n,
             "f1_macro": f1.sum(axis=0) / (support + claimed > 0).sum(axis=0),
             "recall_macro": (hits / np.maximum(support, 1)).sum(axis=0) / (support > 0).sum(axis=0),
             "unparsed_rate": frame["prediction"].eq("unparsed").to_numpy(float) @ weights / n}
@@ -43,8 +53,12 @@ def _from_log_probs(frame: pd.DataFrame, weights: np.ndarray, classes: Sequence)
     right, confidence = log_probs.argmax(axis=1) == gold, np.exp(log_probs.max(axis=1))
     bins = _one_hot(np.clip(np.ceil(confidence * 15).astype(int) - 1, 0, 14), 15)
     found = {"ece": np.abs(bins @ ((right - confidence)[:, None] * weights)).sum(axis=0) / n}
+    if len(classes) > 5:
+        found["accuracy_top5"] = ((gold >= 0) & ((log_probs > -losses[:, None]).sum(axis=1) < 5)) @ weights / n
     if (gold >= 0).all() and np.isfinite(losses).all():
         found["loss"] = losses @ weights / n
+    if len(classes) == 2 and (gold >= 0).all():
+        found["brier"] = (np.exp(log_probs[:, 1]) - gold) ** 2 @ weights / n
     if len(classes) == 2 and set(gold) == {0, 1}:
         scores, rank = np.unique(log_probs[:, 1] - log_probs[:, 0], return_inverse=True)
         negative, positive = (_one_hot(rank[gold == k], len(scores)) @ weights[gold == k] for k in (0, 1))
@@ -111,13 +125,13 @@ def _interval(values: np.ndarray, name: str) -> dict[str, float | None]:
     return {"low": low, "high": high} if high - low > 1e-12 else {"low": None, "high": None}
 
 
-def _rows(block: pd.DataFrame, classes: Sequence[str], cluster: str | None, **draw: int) -> list[dict]:
+def _rows(block: pd.DataFrame, classes: Sequence[str], cluster: str | None, similarity: pd.DataFrame | None, **draw: int) -> list[dict]:
     """Tidy rows (without method, split and group) of one method, split and group."""
     seeds = by_seed(block)
     frames = align(list(seeds.values()), cluster=cluster)
     units = pd.factorize(frames[0][cluster or "id"], sort=True)[0]
     samples = chain([np.ones((units.max() + 1, 1))], resamples(units.max() + 1, **draw))
-    parts = [[_from_labels(frame, weights[units]) | _from_log_probs(frame, weights[units], classes)
+    parts = [[_from_labels(frame, weights[units], similarity) | _from_log_probs(frame, weights[units], classes)
               for frame in frames] for weights in samples]
     draws = {(key, name): np.concatenate([part[i][name] for part in parts])  # the sample itself comes first
              for i, key in enumerate(seeds) for name in parts[0][i]}
@@ -128,14 +142,18 @@ def _rows(block: pd.DataFrame, classes: Sequence[str], cluster: str | None, **dr
 
 
 def tidy(predictions: pd.DataFrame, *, classes: Sequence[str], groups: dict[str, pd.Series] | None = None,
-         cluster: str | None = None, seed: int = 0, n_resamples: int = 2000) -> list[dict]:
+         cluster: str | None = None, similarity: pd.DataFrame | None = None, seed: int = 0,
+         n_resamples: int = 2000) -> list[dict]:
     """Rows {method, split, group, seed, name, value, low, high, n}, one a method, split, group, seed, metric.
 
     F1 is scikit-learn's over the union of labels and predictions; `recall_macro` the mean recall of the
     classes that occur in `label`; `loss` the mean negative log-likelihood of the label in nats; `ece` has 15
-    equal-width bins of the top class's probability (Guo et al. 2017); `auroc` (two classes) ranks by log p of
-    one class minus log p of the other. A metric that can't be had is no row: `loss` and `auroc` where a label
-    is outside `classes` (it counts as wrong), `loss` where a label has probability zero (it is infinite), and
+    equal-width bins of the top class's probability (Guo et al. 2017); `brier` (two classes) is the mean of
+    (p - 1[label])^2 for one class (Brier 1950, halved); `auroc` (two classes) ranks by log p of one class minus
+    log p of the other; `accuracy_top5` (more than five classes) counts a label among the five likeliest; `wups_0.9`
+    (with `similarity`, see `wup_similarities`) is the mean similarity of label and prediction, a tenth of it below 0.9
+    (WUPS of Malinowski & Fritz 2014, for single answers). A metric that can't be had is no row: `loss`, `brier` and `auroc` where a
+    label is outside `classes` (it counts as wrong), `loss` where a label has probability zero (it is infinite), and
     all that need log_probs where one is null.
     A seeded method also has rows with seed None: the mean over its seeds. low, high: 95 % percentile
     bootstrap over examples, or over `cluster` (a column), the seeds kept together; None where there is none.
@@ -152,7 +170,7 @@ def tidy(predictions: pd.DataFrame, *, classes: Sequence[str], groups: dict[str,
         blocks |= {str(name): block for name, block in predictions.groupby(series, sort=False)}
     return [{"method": method, "split": split, "group": group, **row} for group, block in blocks.items()
             for (method, split), part in block.groupby(["method", "split"], sort=False)
-            for row in _rows(part, classes, cluster, seed=seed, n_resamples=n_resamples)]
+            for row in _rows(part, classes, cluster, similarity, seed=seed, n_resamples=n_resamples)]
 
 
 def over_seeds(rows: pd.DataFrame, *, split: str = "test", group: str = "all") -> pd.DataFrame:

@@ -21,7 +21,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 def settings(notebook: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters with every empty one ("", 0, [], -1 for `max_generated`) replaced by the profile's value.
+    """The parameters with every empty one ("", 0, [], -1 where 0 means something) replaced by the profile's value.
 
     Values that the profile holds and the notebook has no parameter for are added; paths are made absolute.
     """
@@ -37,7 +37,7 @@ def settings(notebook: str, parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_unset(name: str, value: Any) -> bool:
-    return value == -1 if name == "max_generated" else not isinstance(value, bool) and value in ("", 0, [])
+    return value == -1 if name in ("max_generated", "shot_draws") else not isinstance(value, bool) and value in ("", 0, [])
 
 
 def data_files(value: str) -> list[Path]:

@@ -20,7 +20,7 @@ from unittest.mock import patch
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from hw2_utils import hub
+from hw2_utils import hub, timing
 from hw2_utils.errors import Hw2Error, InputError, require
 
 if TYPE_CHECKING:
@@ -159,9 +159,11 @@ def _batches(lm: LanguageModel, rows: Sequence[Tokens], *, needed: Sequence[int]
         prefix = os.path.commonprefix([rows[i] for i in group])[:most] if share else ()
         ids = torch.tensor([prefix], device=lm.model.device)
         cache = lm.model(input_ids=ids, use_cache=True, logits_to_keep=1).cache if prefix else None
-        for start in range(0, len(group), batch_size):
-            batch = group[start:start + batch_size]
-            yield batch, _inputs(lm, [rows[i][len(prefix):][-limit:] for i in batch], cache)
+        with timing.progress_bar(len(group), "prompts") as bar:
+            for start in range(0, len(group), batch_size):
+                batch = group[start:start + batch_size]
+                yield batch, _inputs(lm, [rows[i][len(prefix):][-limit:] for i in batch], cache)
+                bar.update(len(batch))
 
 
 def _inputs(lm: LanguageModel, suffixes: Sequence[Tokens], prefix_cache: Cache | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tweets with a sentiment: reads TweetEval's text files or the hub's parquet files, says what is wrong."""
+"""Tweets with a sentiment: reads TweetEval's text files, the hub's parquet files or a CSV, says what is wrong."""
 
 from __future__ import annotations
 
@@ -7,24 +7,29 @@ from pathlib import Path
 
 import pandas as pd
 
-from hw2_utils.datafiles import Dataset, files_sha256, kept_notes, read_lines, read_text, require_files
+from hw2_utils.datafiles import Dataset, files_sha256, kept_notes, read_csv, read_lines, read_text, require_files
 from hw2_utils.errors import InputError, require
 
 HUB_FILES = {"train": "train-00000-of-00001.parquet", "val": "validation-00000-of-00001.parquet",
              "test": "test-00000-of-00001.parquet"}
+CSV_COLUMNS = {name: {name} for name in ("text", "label", "split")}
 Tweets = Dataset  # columns id, text, label (a class name); classes in the order of the label numbers
 
 
 def read(folder: Path | str, *, classes: tuple[str, ...] = ("negative", "neutral", "positive")) -> Tweets:
-    """Reads a folder in TweetEval's own layout or, if it holds no `*_text.txt`, in the hub's.
+    """Reads a folder in TweetEval's own layout or, if it holds no `*_text.txt`, in the hub's; or one CSV file.
 
     TweetEval: `{train,val,test}_text.txt` and `_labels.txt`, one tweet a line, and `mapping.txt` (label
     number, tab, class name). Hub: `{train,validation,test}-00000-of-00001.parquet` (columns text, label);
-    class names from `mapping.txt` or, where there is none, from `classes`.
+    class names from `mapping.txt` or, where there is none, from `classes`. CSV: columns text, label (any names, any
+    number of them) and split (train, val or test); without split 80, 10 and 10 % of each class, by a fixed draw.
     Raises InputError: a missing folder or file, not UTF-8, unequal line counts, an empty split, a bad
     mapping, a label outside it, one class in train. Blank, duplicate and overlong tweets are kept and noted.
     """
     folder = Path(folder)
+    if folder.suffix == ".csv":
+        splits, classes = _read_csv(folder)
+        return Tweets(_checked(splits, folder), classes, _notes(splits), files_sha256([folder]))
     is_hub = any(folder.glob("*.parquet")) and not any(folder.glob("*_text.txt"))
     text_files = [f"{split}_{part}.txt" for split in HUB_FILES for part in ("text", "labels")]
     names = list(HUB_FILES.values()) if is_hub else text_files
@@ -33,9 +38,30 @@ def read(folder: Path | str, *, classes: tuple[str, ...] = ("negative", "neutral
     classes = _read_mapping(folder / "mapping.txt") if "mapping.txt" in names else classes
     read_split = _read_parquet if is_hub else _read_text_files
     splits = {split: _frame(split, *read_split(folder, split), classes=classes) for split in HUB_FILES}
-    require(splits["train"]["label"].nunique() > 1, "train has one class only", where=folder,
+    return Tweets(_checked(splits, folder), classes, _notes(splits), files_sha256(folder / name for name in names))
+
+
+def _checked(splits: dict[str, pd.DataFrame], where: Path) -> dict[str, pd.DataFrame]:
+    require(splits["train"]["label"].nunique() > 1, "train has one class only", where=where,
             todo="add tweets of another class")
-    return Tweets(splits, classes, _notes(splits), files_sha256(folder / name for name in names))
+    return splits
+
+
+def _read_csv(path: Path) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
+    rows = read_csv(path, CSV_COLUMNS, optional="split")
+    for where, row in rows:
+        require(row["label"].strip(), "the label is empty", where=where, todo="fill it in or delete the row")
+        require(row.get("split", "train") in HUB_FILES, f"split {row.get('split')!r:.80} is none", where=where,
+                todo="use train, val or test")
+    frame = pd.DataFrame([row for _, row in rows], columns=list(CSV_COLUMNS))
+    frame["label"] = frame["label"].str.strip()
+    if frame["split"].isna().all():
+        by_class = frame["label"].sample(frac=1, random_state=0).groupby(frame["label"])
+        place = by_class.cumcount() / by_class.transform("size")
+        frame["split"] = place.map(lambda share: list(HUB_FILES)[(share >= 0.8) + (share >= 0.9)])
+    classes = tuple(sorted(set(frame["label"])))
+    return {split: _frame(split, own["text"].tolist(), [str(classes.index(label)) for label in own["label"]], str(path), classes=classes)
+            for split in HUB_FILES for own in [frame[frame["split"] == split]]}, classes
 
 
 def subset(tweets: Tweets, *, max_train_examples: int, seed: int = 0) -> Tweets:

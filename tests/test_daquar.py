@@ -1,4 +1,4 @@
-"""DAQUAR: the CSV reader, pictures of every kind."""
+"""DAQUAR: the CSV reader, the raw pairs and their reduction, pictures of every kind."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import csv
 import hashlib
 import io
 import os
+import re
 import string
 import struct
 import sys
 import tempfile
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,152 @@ def test_any_question_survives_the_csv(questions, end, bom):
         (folder / "new_data_train.csv").write_bytes(bom + text.getvalue().encode())
         vqa = daquar.read(folder)
     assert vqa.splits["train"]["question"].tolist() == questions
+
+
+# The published raw pairs
+
+# 27 answers given twice, one three times and one list twice are 29 classes; the 30th is the first single one, sofa.
+RAW_TRAIN = [(f"how many {n} in the image1 ?", f" a{n} ") for n in range(27) for _ in "ab"] + [
+    ("what is on the desk of this image2?", "book, tape_dispenser"), ("what is red from image2 ? ", "lamp"),
+    ("what is it image2 ?", "sofa"), ("what is soft in the image2 ?", "bed")]
+RAW_TEST = [("what is on the image10 on the wall in the image5 ?", "lamp"), ("is it in image3 or not ?", "a4"),
+            ("what is under the bed in the image7 ?", "book"), (" what  is At the image4 ?", "book, tape_dispenser"),
+            ("what is left of the lamp at the   image5 ?", "lamp")]
+RAW_KEPT = {
+    "train": [(f"how many {n}", f"a{n}", "image1") for n in range(27) for _ in "ab"] + [
+        ("what is on the desk", "book, tape_dispenser", "image2"), ("what is red", "lamp", "image2"),
+        ("what is it", "sofa", "image2")],
+    # By `printf image5 | sha256sum` the order is 5, 4, 3, 7; image7 has no pair that is kept, 1 of 3 images is val.
+    "val": [("what is on the image10 on the wall", "lamp", "image5"), ("what is left of the lamp", "lamp", "image5")],
+    "test": [("is it in image3 or not ?", "a4", "image3"), (" what  is At the", "book, tape_dispenser", "image4")]}
+
+
+def write_raw(folder: Path, pairs: dict[str, list], train: str = "image1 image2 image8",
+              test: str = "image3 image4 image5 image7") -> Path:
+    (folder / "images").mkdir()
+    for number in range(1, 6):
+        Image.new("RGB", (3, 2), (number, 90, 200)).save(folder / "images" / f"image{number}.png")
+    for name, rows in pairs.items():
+        (folder / name).write_bytes("".join(f"{line}\n" for row in rows for line in row).encode())
+    for name, images in (("train", train), ("test", test)):
+        (folder / f"{name}_images_list.txt").write_text("".join(f"{image}\n" for image in images.split(" ")))
+    return folder
+
+
+@pytest.mark.parametrize("pairs", [
+    {"qa.raw.train.txt": RAW_TRAIN, "qa.raw.test.txt": RAW_TEST}, {"qa.raw.txt": RAW_TRAIN + RAW_TEST},
+    {"qa.894.raw.train.txt": RAW_TRAIN, "qa.894.raw.test.txt": RAW_TEST}, {"all_qa_pairs.txt": RAW_TRAIN + RAW_TEST}])
+def test_raw_pairs_are_cut_reduced_and_split_by_image(tmp_path, pairs):
+    vqa = daquar.read(write_raw(tmp_path, pairs))
+    for split, frame in vqa.splits.items():
+        assert list(frame[["question", "answer", "image_id"]].itertuples(index=False, name=None)) == RAW_KEPT[split]
+        assert frame["id"].tolist() == [f"{split}/{row}" for row in range(len(frame))]
+    assert vqa.classes == tuple(sorted([*(f"a{n}" for n in range(27)), "book, tape_dispenser", "lamp", "sofa"]))
+    assert vqa.image_paths == {f"image{n}": tmp_path / "images" / f"image{n}.png" for n in range(1, 6)}
+    assert vqa.notes == ["61 of 63 raw pairs have one of the 30 most frequent answers; val and test are halves of the "
+                         "test images by a hash, not the course's own halves",
+                         "train: 27 exact duplicates of an earlier row (kept)"]
+
+
+def test_checksum_covers_raw_pairs_and_lists(tmp_path):
+    sums = {daquar.read(write_raw(tmp_path, {"qa.raw.txt": RAW_TRAIN + RAW_TEST})).sha256}
+    for name in ("qa.raw.txt", "train_images_list.txt", "test_images_list.txt"):
+        path = tmp_path / name
+        end = b"" if name.startswith("qa") else b" \n\n"
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + end)  # the same text
+        vqa = daquar.read(tmp_path)
+        assert vqa.splits["test"]["question"].tolist() == [row[0] for row in RAW_KEPT["test"]]
+        sums.add(vqa.sha256)
+    assert len(sums) == 4
+
+
+def test_raw_pairs_are_not_read_beside_the_csv_files(tmp_path):
+    before = daquar.read(write_vqa(tmp_path, SMALL))
+    (tmp_path / "qa.raw.txt").write_bytes(b"\xff")
+    after = daquar.read(tmp_path)
+    assert (after.notes, after.sha256) == (before.notes, before.sha256)
+    (tmp_path / "new_data_val.csv").unlink()
+    with pytest.raises(InputError, match=r"missing: new_data_val\.csv\n"):
+        daquar.read(tmp_path)
+
+
+def test_classes_file_orders_the_raw_classes_too(tmp_path):
+    folder = write_raw(tmp_path, {"qa.raw.txt": RAW_TRAIN + RAW_TEST})
+    classes = daquar.read(folder).classes[::-1]
+    (folder / "classes.txt").write_text("\n".join(classes))
+    assert daquar.read(folder).classes == classes
+    (folder / "classes.txt").write_text("\n".join(classes).replace("sofa\n", ""))
+    with pytest.raises(InputError, match=r"qa\.raw\.txt, row 113: answer 'sofa' is not in classes\.txt"):
+        daquar.read(folder)
+
+
+def raw_lines(row: int, *lines: str) -> dict[str, list]:
+    """The raw pairs with the lines from `row` (counted from 1, 1 to 126) on replaced by others."""
+    before = [line for pair in RAW_TRAIN + RAW_TEST for line in pair][:row - 1]
+    return {"pairs": {"qa.raw.txt": [[*before, *lines]]}}
+
+
+ONLY_TRAIN = {"qa.raw.txt": RAW_TRAIN}
+RAW_REFUSED = {
+    "no image": (raw_lines(3, "how many are there ?", "2"),
+                 r"qa\.raw\.txt, row 3: no question about an imageN: 'how many are there \?'"),
+    "no text": (raw_lines(5, " in the image1 ?", "2"),
+                r"qa\.raw\.txt, row 5: no question about an imageN: ' in the image1 \?'"),
+    "an answer is missing": (raw_lines(2, "how many in the image1 ?", "2", "what in the image1 ?"),
+                             r"qa\.raw\.txt, row 3: no question about an imageN: '2'\n .* odd lines"),
+    "odd number of lines": (raw_lines(7, "how many in the image1 ?"),
+                            r"qa\.raw\.txt, row 7: an odd number of lines: the last has no answer\n .*add its"),
+    "a blank line at the end": (raw_lines(7, ""), r"qa\.raw\.txt, row 7: an odd number of lines"),
+    "empty answer": (raw_lines(9, "how many in the image1 ?", ""), r"qa\.raw\.txt, row 10: the answer is empty"),
+    "blank answer": (raw_lines(9, "how many in the image1 ?", " \t"), r"qa\.raw\.txt, row 10: the answer is empty"),
+    "no pairs": ({"pairs": {"qa.raw.txt": []}}, "the train split is empty"),
+    "image in neither list": (raw_lines(9, "how many in the image33 ?", "2"),
+                              r"qa\.raw\.txt, row 9: image33 is in no list\n .*train_images.* or test_images"),
+    "image in both lists": ({"test": "image3  image8"},
+                            r"test_images_list\.txt, row 3: 'image8' is in both lists\n .*keep it in one"),
+    "no pair on a test image": ({"pairs": ONLY_TRAIN},
+                                r"the val split is empty\n .*test_images_list\.txt; val and test are halves"),
+    "one test image": ({"train": "image1 image2 image3 image4", "test": "image5 image7"}, "the val split is empty"),
+    "no pair on a train image": ({"pairs": {"qa.raw.txt": RAW_TEST}}, "the train split is empty\n .*train_images_list"),
+    "no test file": ({"pairs": {"qa.raw.train.txt": RAW_TRAIN}}, r"missing: qa\.raw\.test\.txt\n"),
+    "no train file": ({"pairs": {"qa.894.raw.test.txt": RAW_TEST}}, r"missing: qa\.894\.raw\.train\.txt\n"),
+    "the reduced 37": ({"pairs": {"qa.37.raw.train.txt": RAW_TRAIN}}, r"missing: new_data_train\.csv, "),
+    "one class": ({"pairs": {"qa.raw.txt": [(question, "2") for question, _ in RAW_TRAIN + RAW_TEST]}},
+                  "train has one class only"),
+    "no picture": (raw_lines(9, "how many in the image8 ?", "a0", *(line for pair in RAW_TEST for line in pair)),
+                   r"qa\.raw\.txt, row 9: image8 has 0 files")}
+
+
+@pytest.mark.parametrize("case", RAW_REFUSED)
+def test_raw_pairs_are_refused_with_their_row(tmp_path, case):
+    content, message = RAW_REFUSED[case]
+    folder = write_raw(tmp_path, **{"pairs": {"qa.raw.txt": RAW_TRAIN + RAW_TEST}} | content)
+    with pytest.raises(InputError, match=f"^{tmp_path}.*{message}"):
+        daquar.read(folder)
+
+
+@pytest.mark.parametrize("name, message", [
+    ("train_images_list.txt", r"missing: train_images_list\.txt"),
+    ("test_images_list.txt", r"no test_images_list\.txt: there would be no val and no test part\n .*add it")])
+def test_both_image_lists_are_needed(tmp_path, name, message):
+    (write_raw(tmp_path, ONLY_TRAIN) / name).unlink()
+    with pytest.raises(InputError, match=message):
+        daquar.read(tmp_path)
+
+
+@settings(max_examples=80, deadline=None)
+@given(text=st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1).filter(str.strip),
+       lead=st.sampled_from(["", *(f" {word}{the}" for word in ("in", "on", "of", "at", "from")
+                                   for the in ("", " the", " this"))]),
+       blanks=st.lists(st.sampled_from(["", " ", "  ", "\t"]), min_size=3, max_size=3))
+def test_any_question_loses_its_tail_and_nothing_else(text, lead, blanks):
+    # Without a preposition of its own the tail would take one, or blanks, from the end of the text.
+    assume(lead or not re.search(r"(\s| (in|on|of|at|from)( the| this)?)$", text))
+    tail = f"{lead}{blanks[0]}image2{blanks[1]}?{blanks[2]}"
+    with tempfile.TemporaryDirectory() as name:
+        folder = write_raw(Path(name), {"qa.raw.txt": [*RAW_TRAIN, (text + tail, "lamp"), *RAW_TEST]})
+        row = daquar.read(folder).splits["train"].iloc[-1]
+    assert row[["question", "answer", "image_id"]].tolist() == [text, "lamp", "image2"]
 
 
 # Keys
@@ -341,6 +489,30 @@ def test_real_files():
     assert [frame["image_id"].nunique() for frame in vqa.splits.values()] == [570, 76, 115]
     for split, n_duplicates in (("train", 43), ("val", 16), ("test", 10)):
         assert f"{split}: {n_duplicates} exact duplicates of an earlier row (kept)" in vqa.notes
+
+
+@needs_real_data
+def test_real_raw_pairs_give_the_course_rows(tmp_path):
+    """The 30 classes can't be counted without the test part, so two test images repeat each of them often enough."""
+    folder = Path(REAL) / "daquar"
+    read = partial(pd.read_csv, dtype=str, keep_default_na=False)
+    course = pd.concat({split: read(folder / f"new_data_{split}.csv") for split in SMALL}, names=["split"])
+    classes = sorted(set(course["answer"]))
+    extra = [f"what is it in the image{n} ?\n{name}\n" for n in (90_001, 90_002) for name in classes * 300]
+    (tmp_path / "qa.raw.txt").write_bytes((folder / "qa.raw.txt").read_bytes() + "".join(extra).encode())
+    (tmp_path / "train_images_list.txt").write_bytes((folder / "train_images_list.txt").read_bytes())
+    (tmp_path / "test_images_list.txt").write_text("image90001\nimage90002\n")
+    (tmp_path / "images").mkdir()
+    for image_id in {*course["image_id"], "image90001", "image90002"}:
+        Image.new("RGB", (1, 1)).save(tmp_path / "images" / f"{image_id}.png")
+    vqa = daquar.read(tmp_path)
+    assert vqa.classes == tuple(classes) and len(classes) == 30
+    assert "21,343 of 24,795 raw pairs" in vqa.notes[0]
+    assert {split: len(frame) for split, frame in vqa.splits.items()} == {"train": 3_343, "val": 9_000, "test": 9_000}
+    split_of = course.reset_index("split").drop_duplicates("image_id").set_index("image_id")["split"]
+    rows = vqa.splits["train"].drop(columns="id")
+    for split, expected in course.groupby("split"):  # in order, by the file in which the course's row is found
+        assert rows[rows["image_id"].map(split_of) == split].values.tolist() == expected.values.tolist()
 
 
 @needs_real_data

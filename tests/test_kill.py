@@ -39,7 +39,7 @@ def project(tmp_path_factory):
     profile = place / "hw2_utils" / "config" / "sample.toml"
     text = profile.read_text(encoding="utf-8")
     for setting, value in {"tweets_dir": '"small/tweets"', "vqa_dir": '"small/daquar"', "statements_file": '"small/statements.csv"',
-                           "seeds": "[0]", "epochs": "1", "max_generated": "1", "max_new_tokens": "4"}.items():
+                           "seeds": "[0]", "epochs": "1", "max_generated": "1", "max_new_tokens": "4", "shot_draws": "0"}.items():
         text = re.sub(rf"(?m)^{setting} = [^#\n]*", f"{setting} = {value}", text)
     profile.write_text(text, encoding="utf-8")
     return place

@@ -109,9 +109,14 @@ def test_probability_metrics_equal_scikit_learn(n_classes):
     probabilities = np.exp(log_probs) / np.exp(log_probs).sum(axis=1, keepdims=True)
     assert got["loss"] == pytest.approx(sk.log_loss(frame["label"], probabilities, labels=classes), rel=1e-5)
     assert ("auroc" in got) == (n_classes == 2)
+    assert ("accuracy_top5" in got) == (n_classes > 5)
+    if n_classes > 5:
+        assert got["accuracy_top5"] == pytest.approx(sk.top_k_accuracy_score(frame["label"], log_probs, k=5, labels=classes))
     if n_classes == 2:
         margin = log_probs[:, 1] - log_probs[:, 0]
         assert got["auroc"] == pytest.approx(sk.roc_auc_score(frame["label"] == classes[1], margin))
+        p = np.clip(np.exp(log_probs[:, 1]), 0, 1)
+        assert got["brier"] == pytest.approx(sk.brier_score_loss(frame["label"] == classes[1], p), rel=1e-4)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 4)), min_size=2, max_size=30))
@@ -209,7 +214,7 @@ def test_the_seed_null_row_is_the_mean_over_seeds_with_seeds_resampled_together(
     rows = by_key(tidy(frame, classes=classes, n_resamples=200))
     assert {seed for _, seed, _ in rows} == {3, 7, 11, None}
     names = {name for _, _, name in rows}
-    assert names == {"accuracy", "f1_weighted", "f1_macro", "recall_macro", "loss", "auroc", "ece", "unparsed_rate"}
+    assert names == {"accuracy", "f1_weighted", "f1_macro", "recall_macro", "loss", "auroc", "brier", "ece", "unparsed_rate"}
     for name in names:
         mean = np.mean([rows["all", seed, name]["value"] for seed in (3, 7, 11)])
         assert rows["all", None, name]["value"] == pytest.approx(mean)

@@ -176,3 +176,39 @@ def test_real_tweets():
         assert frame["label"].map(CLASSES.index).astype(str).tolist() == numbers
         assert "".join(text + "\n" for text in frame["text"]).encode() == (
             folder / f"{split}_text.txt").read_bytes()
+
+
+# ---------------------------------------------------------------------------------------------- one CSV file
+def test_a_csv_with_splits_is_read_as_written(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text('Label,text,split\nspam,"win, now",train\nham,"so\n""long""",train\nnews,x,val\nspam,y,test\n', encoding="utf-8")
+    data = tweets.read(path)
+    assert data.classes == ("ham", "news", "spam")
+    assert data.splits["train"].to_dict("list") == {"id": ["train/0", "train/1"], "text": ["win, now", 'so\n"long"'], "label": ["spam", "ham"]}
+    assert data.splits["val"]["label"].tolist() == ["news"] and data.splits["test"]["id"].tolist() == ["test/0"]
+
+
+@settings(deadline=None, max_examples=25)
+@given(sizes=st.lists(st.integers(10, 60), min_size=2, max_size=5))
+def test_a_csv_without_splits_is_cut_in_8_1_1_of_each_class_the_same_each_time(sizes):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "own.csv"
+        rows = [f"{c}-{i},class {c}" for c, n in enumerate(sizes) for i in range(n)]
+        path.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+        data = tweets.read(path)
+        assert sorted(t for f in data.splits.values() for t in f["text"]) == sorted(r.split(",")[0] for r in rows)
+        for c, n in enumerate(sizes):
+            found = [int((f["label"] == f"class {c}").sum()) for f in data.splits.values()]
+            assert all(abs(k - share * n) <= 1 for k, share in zip(found, (0.8, 0.1, 0.1), strict=True))
+        again = tweets.read(path)
+        assert all(again.splits[s].equals(f) for s, f in data.splits.items())
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("text,label\na,x\nb,\n", "row 3: the label is empty"), ("text,label,split\na,x,dev\n", "split 'dev'"), ("text,topic\na,x\n", "columns for label"),
+    ("text,label\na,x\nb,y\n", "split is empty"), ("text,label\n", "split is empty|one class"), ('text,label\n"a,x\n', "broken CSV"),
+    ("text,label,split\na,x,train\nb,x,val\nc,y,test\n", "one class only")])
+def test_csv_files_that_are_refused(tmp_path, text, message):
+    (tmp_path / "own.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        tweets.read(tmp_path / "own.csv")
