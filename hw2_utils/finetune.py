@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hw2_utils import metrics, runs, timing
+from hw2_utils import hub, metrics, runs, timing
 from hw2_utils.errors import Hw2Error, InputError
 from hw2_utils.hub import Model
 
@@ -36,6 +36,7 @@ def tokenizer(model: Model) -> PreTrainedTokenizerBase:
     """The model's own tokenizer; refuses a folder without one."""
     from transformers import AutoTokenizer
 
+    hub.check_tokenizer(model.path)
     try:
         return AutoTokenizer.from_pretrained(model.path, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,13 +38,14 @@ def splits(frames: Mapping[str, pd.DataFrame], images: Mapping[str, np.ndarray],
     """Tensors of each split from one vector an image and one a question.
 
     Vectors are L2-normalised; an image vector then gets the length `image_scale`, so that its many dimensions don't
-    drown the question's. `shuffle_images` gives every question a random other picture (seeded): what then remains
+    drown the question's (0: it stays as the encoder gave it). `shuffle_images` gives every question a random other picture (seeded): what then remains
     isn't seen in the picture. A label outside `classes` becomes -1 and never counts as right.
     """
     index = {name: i for i, name in enumerate(classes)}
     out = {}
     for name, frame in frames.items():
-        image = _unit(np.stack([images[i] for i in frame["image_id"]])) * image_scale
+        image = np.stack([images[i] for i in frame["image_id"]])
+        image = _unit(image) * image_scale if image_scale else image
         question = _unit(np.stack([questions[q] for q in frame["question"]]))
         if shuffle_images is not None:
             image = image[np.random.default_rng(shuffle_images).permutation(len(image))]
@@ -140,6 +142,60 @@ def _evaluate(same: Callable[..., torch.Tensor], params: dict[str, torch.Tensor]
         loss = -logp[:, known].gather(2, split.label[known].expand(len(logp), -1)[..., None]).mean(dim=(1, 2))
         accuracy = (logp.argmax(-1) == split.label).float().mean(dim=1)
     return loss.cpu(), accuracy.cpu()
+
+
+def cross_validate(network: Callable[..., nn.Module], frames: Mapping[str, pd.DataFrame], images: Mapping[str, np.ndarray],
+                   questions: Mapping[str, np.ndarray], *, classes: Sequence[str], n_folds: int, blind: bool, seeds: Sequence[int],
+                   hidden_dim: int, image_scale: float, device: str, **recipe: Any) -> dict[str, Any]:
+    """Accuracy on each of `n_folds` parts of train and val pooled, cut by image; test is never touched.
+
+    Of the other parts, the next one stops the training early, as val does. `blind` leaves the picture's branch out.
+    Returns `folds`: a frame (fold, seed, accuracy).
+    """
+    from sklearn.model_selection import GroupKFold
+
+    pooled = pd.concat([frames["train"], frames["val"]], ignore_index=True)
+    parts = [held for _, held in GroupKFold(n_folds, shuffle=True, random_state=0).split(pooled, groups=pooled["image_id"])]
+    dims = 0 if blind else len(next(iter(images.values()))), len(next(iter(questions.values())))
+    rows = []
+    for fold, held in enumerate(parts):
+        stops = parts[(fold + 1) % n_folds]
+        own = {"test": pooled.loc[held], "val": pooled.loc[stops], "train": pooled.drop(index=[*held, *stops])}
+        data = splits(own, images, questions, classes=classes, image_scale=image_scale)
+        scores = train(lambda: network(*dims, hidden_dim, len(classes)), data, seeds=seeds, device=device, **recipe)["log_probs"]["test"]
+        right = scores.argmax(-1) == data["test"].label.numpy()
+        rows += [(fold, seed, accuracy) for seed, accuracy in zip(seeds, right.mean(axis=1), strict=True)]
+    return {"folds": pd.DataFrame(rows, columns=["fold", "seed", "accuracy"])}
+
+
+def compare_choices(run: Run, network: Callable[..., nn.Module], frames: Mapping[str, pd.DataFrame],
+                    images: Mapping[str, Mapping[str, np.ndarray]], questions: Mapping[str, np.ndarray],
+                    choices: Sequence[Mapping[str, Any]], *, classes: Sequence[str], n_folds: int) -> pd.DataFrame:
+    """Cross-validated accuracy of fusion and of the question alone for the run's settings and for each change of them.
+
+    `images` holds one set of vectors a geometry. A row a choice: both accuracies, fusion's lead, and the change of each
+    accuracy against the settings with its standard error over folds. What changes the picture alone leaves the question's.
+    """
+    names = ("epochs", "batch_size", "learning_rate", "weight_decay", "hidden_dim", "image_scale", "geometry")
+    own, rows = {k: getattr(run.settings, k) for k in names}, {}
+    for change in ({}, *choices):
+        label = ", ".join(f"{k} {v}" for k, v in change.items()) or "as in the profile"
+        for method, blind in (("fusion", False), ("question_only", True)):
+            setting = {**own, **change, **({"image_scale": 1.0, "geometry": own["geometry"]} if blind else {})}
+            geometry = setting.pop("geometry")
+            key = {"method": f"{method}, {label}", "folds": n_folds, "network": network, "seeds": run.settings.seeds, "blind": blind, **setting}
+            done = run.part({**key, "geometry": geometry}, functools.partial(
+                cross_validate, network, frames, images[geometry], questions, classes=classes, n_folds=n_folds, blind=blind,
+                seeds=run.settings.seeds, device=run.settings.device, **setting), modules=["fusion", "encoders", "daquar"])
+            rows[label, method] = done["folds"].groupby("fold")["accuracy"].mean()
+    by_fold = pd.DataFrame(rows)
+    change = by_fold.sub(by_fold["as in the profile"], axis=1, level=1)
+    table = by_fold.mean().unstack().reindex(by_fold.columns.unique(0))
+    table["lead"] = table["fusion"] - table["question_only"]
+    for method in ("fusion", "question_only"):
+        found = change.xs(method, axis=1, level=1)
+        table[f"{method} change"], table[f"{method} change SE"] = found.mean(), found.std() / math.sqrt(n_folds)
+    return table.rename_axis("choice")
 
 
 def tfidf_log_probs(frames: Mapping[str, pd.DataFrame], *, classes: Sequence[str]) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from typing import Any
 from hw2_utils import paths
 from hw2_utils.errors import Hw2Error, InputError, require
 
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 N_TRIES = {"HEAD": 3, "GET": 24}  # for one file, redirects too; by itself the client waits 6 minutes for a silent hub
 
 
@@ -242,3 +243,9 @@ def check_folder(folder: Path) -> None:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(f"the weights are broken, or a pickle with code in it (never run): {first}", where=path,
                              todo="fetch the file again, or convert it to safetensors at its source") from error
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Refuses a text model's folder without tokenizer: transformers would make one that knows no word, and say nothing."""
+    require(any((folder / name).is_file() for name in TOKENIZERS), "the model folder has no tokenizer", where=folder,
+            todo=f"add its files, one of {', '.join(TOKENIZERS)} among them")

@@ -69,6 +69,16 @@ def confusion(axes: Axes, labels: Sequence[str], predictions: Sequence[str], cla
     axes.set_ylabel("true")
 
 
+def reliability(axes: Axes, frame: pd.DataFrame, *, name: str, colour: int = 0) -> None:
+    """How often the likeliest answer is right, by ten bins of its probability: on the diagonal, probabilities mean what they say."""
+    confidence = np.exp(np.stack(frame["log_probs"]).max(axis=1))
+    bins = pd.DataFrame({"p": confidence, "right": frame["label"].to_numpy() == frame["prediction"].to_numpy()})
+    found = bins.groupby(np.minimum((confidence * 10).astype(int), 9)).agg(p=("p", "mean"), right=("right", "mean"), n=("p", "size"))
+    axes.plot([0, 1], [0, 1], color="grey", lw=0.8)
+    axes.scatter(found["p"], found["right"], s=4 + 200 * found["n"] / len(frame), color=COLOURS[colour], marker=MARKERS[colour], label=name, alpha=0.8)
+    axes.set(xlabel="probability of the likeliest answer", ylabel="share that is right")
+
+
 def pictures(files: Sequence[Path], texts: Sequence[str], *, columns: int = 3) -> Figure:
     """A grid of picture files, each with its text above it, shown as it is (a dollar sign starts no formula)."""
     n_rows = -(-len(files) // columns)

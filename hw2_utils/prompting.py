@@ -33,7 +33,6 @@ TRUE_FALSE: tuple[Verdict, Verdict] = ("true", "false")
 
 PLACE = "[text]"
 _LINE_BREAKS = set("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _OTHER_MODEL = "name a causal language model: a folder with config, safetensors, tokenizer, or a .gguf file"
 
 
@@ -114,9 +113,9 @@ def load(path: Path | str, *, device: str = "cpu") -> LanguageModel:
 def _check_folder(path: Path, check: Callable[[object, str], None]) -> None:
     """Refuses a folder before any library reads it."""
     hub.check_folder(path)
+    hub.check_tokenizer(path)
     kinds = json.loads((path / "config.json").read_text("utf-8")).get("architectures") or []
     check(any(path.glob("*.safetensors")), "its weights are pickled: convert them to safetensors")
-    check(any((path / name).exists() for name in _TOKENIZERS), f"there is no tokenizer (one of {_TOKENIZERS})")
     check(all(kind.endswith(("CausalLM", "LMHeadModel")) for kind in kinds),
           f"{', '.join(kinds)} is not a causal language model")
 

@@ -107,3 +107,11 @@ def test_each_line_of_environment_yml_has_a_reason():
 def test_doctor_and_make_venv_name_the_same_locks():
     script = (ROOT / "scripts" / "make_venv.sh").read_text(encoding="utf-8")
     assert all(f"-r {lock}" in script and (ROOT / lock).is_file() for lock in doctor.LOCKS)
+
+
+def test_each_place_that_the_list_of_published_errors_names_is_there():
+    text = (ROOT / "docs" / "published_answers.md").read_text(encoding="utf-8")
+    assert re.findall(r"(?m)^\| (\d+) \|", text) == [str(n) for n in range(1, 18)]
+    tests = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").glob("test_*.py"))
+    assert [name for name in re.findall(r"`(?:tests/\w+\.py::)?(test_\w+)`", text) if f"def {name}(" not in tests] == []
+    assert [f for f in re.findall(r"`((?:tests|benchmarks)/[\w.]+?)(?:::|`)", text) if not (ROOT / f).is_file()] == []

@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig, TaskType
 
 from hw2_utils import finetune, hub
+from hw2_utils.errors import Hw2Error, InputError
 
 CLASSES = ["negative", "neutral", "positive"]
 TEXTS = ["Great.", "I waited an hour for cold soup, and then they lost my order as well #neveragain", "The shop opens at nine", "ok"]
@@ -38,3 +39,94 @@ def test_log_probs_are_in_the_datas_order_and_padding_changes_nothing(model):
 def test_the_heads_first_weights_depend_on_the_seed_alone(model):
     one, again, other = (finetune.classifier(model, classes=CLASSES, seed=s).classifier.weight for s in (3, 3, 4))
     assert torch.equal(one, again) and not torch.equal(one, other)
+
+
+# ---------------------------------------------------------------------------------------------- what published answers get wrong
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_pefts_defaults_are_alpha_8_no_dropout_query_and_value(kind):
+    import transformers
+
+    config = transformers.AutoConfig.for_model(kind, num_hidden_layers=1, hidden_size=16, num_attention_heads=2, intermediate_size=16,
+                                               vocab_size=50, num_labels=3)
+    network = transformers.AutoModelForSequenceClassification.from_config(config)
+    wrapped = finetune.with_lora(network, LoraConfig(task_type=TaskType.SEQ_CLS, inference_mode=False, r=8))
+    found = wrapped.peft_config["default"]
+    assert (found.r, found.lora_alpha, found.lora_dropout, found.bias) == (8, 8, 0.0, "none")
+    assert {name.split(".")[-4] for name, _ in wrapped.named_parameters() if ".lora_A." in name} == {"query", "value"}
+
+
+def test_a_tokenizer_without_a_length_of_its_own_is_cut_at_ours(tmp_path, model):
+    (tmp_path / "vocab.txt").write_bytes((model.path / "vocab.txt").read_bytes())  # as TinyBERT is published
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    tok = finetune.tokenizer(hub.Model("tiny", tmp_path, "local", {}, "local folder"))
+    assert tok.model_max_length > 1e29
+    frame = pd.DataFrame({"text": ["word " * 300], "label": ["neutral"]})
+    assert len(finetune.tokenise(frame, tok, classes=CLASSES, max_length=128)["input_ids"][0]) == 128
+    assert finetune.n_truncated(frame, tok, max_length=128) == 1
+
+
+def small(model, n=40):
+    """Texts of 1 to 20 words, one label each, tokenised; a recipe of one epoch in batches of 8."""
+    frame = pd.DataFrame({"text": ["word " * (1 + 7 * i % 20) for i in range(n)], "label": [CLASSES[i % 3] for i in range(n)]})
+    tok = finetune.tokenizer(model)
+    return finetune.tokenise(frame, tok, classes=CLASSES, max_length=32), tok, finetune.Recipe(1, 8, 32, False, "cpu")
+
+
+def test_grouped_batches_hold_each_example_once_and_change_with_the_seed(model, tmp_path):
+    data, tok, recipe = small(model)
+    network = finetune.classifier(model, classes=CLASSES, seed=0)
+    orders = []
+    for seed in (0, 0, 1):
+        loader = finetune.trainer(network, data, tok, recipe, learning_rate=1e-4, seed=seed, folder=str(tmp_path)).get_train_dataloader()
+        torch.manual_seed(seed)
+        orders.append([row for batch in loader for row in batch["input_ids"].sum(dim=1).tolist()])
+    assert len(orders[0]) == len(data) and orders[0] == orders[1] != orders[2]
+    assert sorted(orders[0]) == sorted(orders[2]) == sorted(sum(ids) for ids in data["input_ids"])
+
+
+def test_lora_plus_trains_b_at_its_own_rate(model, tmp_path):
+    data, tok, recipe = small(model)
+    network = finetune.with_lora(finetune.classifier(model, classes=CLASSES, seed=0), LoraConfig(task_type=TaskType.SEQ_CLS, r=2))
+    run = finetune.trainer(network, data, tok, recipe, learning_rate=(1e-3, 16e-3), seed=0, folder=str(tmp_path))
+    assert run.create_optimizer() is run.optimizer  # the Trainer makes none of its own
+    rates = {id(p): group["lr"] for group in run.optimizer.param_groups for p in group["params"]}
+    names = {name: rates[id(p)] for name, p in network.named_parameters() if p.requires_grad}
+    assert {rate for name, rate in names.items() if "lora_A" in name} == {1e-3}
+    assert {rate for name, rate in names.items() if "lora_B" in name} == {16 * 1e-3}
+    assert len(names) == len(rates)
+
+
+# ---------------------------------------------------------------------------------------------- failures, one message each
+def test_a_loss_that_is_no_number_stops_with_the_step_and_the_rate(model):
+    data, tok, recipe = small(model)
+    network = finetune.classifier(model, classes=CLASSES, seed=0)
+    with torch.no_grad():
+        network.classifier.weight.fill_(float("nan"))
+    with pytest.raises(Hw2Error, match=r"learning_rate 0.1.*no number at step 1(.|\n)*lower learning_rate"):
+        finetune.train(network, data, tok, recipe, learning_rate=0.1, seed=0)
+
+
+def test_out_of_memory_is_one_message(model):
+    class Greedy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, input_ids, attention_mask, labels):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    data, tok, recipe = small(model)
+    with pytest.raises(Hw2Error, match=r"batch_size 8.*ran out of memory(.|\n)*lower batch_size"):
+        finetune.train(Greedy(), data, tok, recipe, learning_rate=0.1, seed=0)
+
+
+def test_a_model_without_tokenizer_or_weights_is_one_message(model, tmp_path):
+    for file in ("config.json", "model.safetensors"):
+        (tmp_path / file).write_bytes((model.path / file).read_bytes())
+    with pytest.raises(InputError, match="no tokenizer(.|\n)*add its files"):
+        finetune.tokenizer(hub.model(str(tmp_path)))
+    (tmp_path / "vocab.txt").write_bytes((model.path / "vocab.txt").read_bytes())
+    assert len(finetune.tokenizer(hub.model(str(tmp_path)))) == 30522
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="no weights"):
+        hub.model(str(tmp_path))
