@@ -1,4 +1,4 @@
-.PHONY: help venv test test-fast run full lab writeup doctor lock clean
+.PHONY: help venv test test-fast run sweeps-sample full lab writeup bench doctor lock clean
 PY = .venv/bin/python
 PROFILE = sample
 
@@ -12,6 +12,8 @@ test-fast: venv  ## the tests without the slow ones
 	$(PY) -m pytest -q -n 2 --dist loadfile -m "not slow" tests
 run: venv   ## the sample chain: every notebook, by the workflow engine
 	$(PY) -m hw2_utils chain --profile sample
+sweeps-sample: venv  ## every sweep in workflow/sweeps with the sample profile, about an hour; notebooks show their tables afterwards
+	for sweep in workflow/sweeps/*.yaml; do $(PY) -m hw2_utils chain --sweep $$sweep || exit 1; done
 full: venv  ## the same with the assignment's models: first what it takes and what is missing here, then the chain
 	-@$(PY) -m hw2_utils doctor --profile full
 	$(PY) -m hw2_utils chain --profile full
@@ -19,6 +21,9 @@ lab: venv   ## JupyterLab in notebooks/, on this machine only
 	.venv/bin/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=notebooks
 writeup: venv  ## writeup/main.pdf from the profile's runs, where TeX is installed, and writeup/overleaf.zip (PROFILE=full for the assignment's models)
 	$(PY) -m hw2_utils writeup --profile $(PROFILE)
+bench: venv  ## the measurements of benchmarks/RESULTS.md that need no GPU, half an hour on an idle machine
+	for name in embeddings fusion finetune prompting embedding_cache; do \
+	  MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=33554432 $(PY) benchmarks/$$name.py || exit 1; done
 doctor: venv  ## what the profile needs here, and how to get what is missing
 	$(PY) -m hw2_utils doctor --profile $(PROFILE)
 lock:       ## choose the newest allowed versions and write requirements.txt again

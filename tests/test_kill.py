@@ -126,6 +126,29 @@ def test_fifteen_kills_cost_no_finished_part_and_change_no_prediction(project, c
     assert not left, left
 
 
+# ---------------------------------------------------------------------------------------------- sweeps
+def test_a_sweep_is_run_by_the_engine_computes_only_what_is_new_and_its_table_is_shown(project, calm, tmp_path):
+    folder, sweep = tmp_path / "folder", tmp_path / "lora_forms.yaml"
+    shutil.copytree(calm, folder)
+    sweep.write_text('notebook: 01_lora_roberta\nrows: [{lora_variant: ""}, {lora_variant: rslora, lora_rank: 4}]\nseeds: [0]\n')
+    finish(start(project, folder, "chain", "--sweep", str(sweep)))
+    found = pd.read_csv(folder / "runs" / "sweeps" / "lora_forms" / "metrics.csv")
+    assert found["run"].nunique() == 2 and found["of"].nunique() == 1
+    texts = []
+    for run in sorted((folder / "runs" / "sweeps" / "lora_forms").glob("0*/notebook.ipynb")):
+        cells = json.loads(run.read_text(encoding="utf-8"))["cells"]
+        texts.append("".join(line for c in cells for o in c.get("outputs", []) for line in o.get("text", [])))
+    assert "computed" not in texts[0] and "reused   full" in texts[1] and "computed lora" in texts[1]
+    finish(start(project, folder, "run", "01_lora_roberta"))
+    tables = folder / "runs" / "sample" / "01_lora_roberta" / "tables"
+    shown = pd.read_csv(tables / "lora_forms.csv", index_col=0)
+    assert list(shown.index) == ["the defaults", "variant rslora, rank 4"]
+    assert "these tweets and this model" in (tables / "lora_forms.txt").read_text(encoding="utf-8")
+    assert "2,000 real tweets" in (tables / "lora_rate.txt").read_text(encoding="utf-8")
+    own = found[(found["split"] == "val") & (found["name"] == "accuracy") & found["method"].str.startswith("lora+") & found["seed"].isna()]
+    assert shown["validation accuracy"].tolist() == own["value"].tolist()
+
+
 # ---------------------------------------------------------------------------------------------- changes
 def replace(file, old, new):
     text = file.read_text(encoding="utf-8")

@@ -66,9 +66,9 @@ def test_the_text_files_are_made_again_byte_for_byte(maker: ModuleType, scenes: 
         assert (FOLDER / name).read_bytes() == content.encode(), name
 
 
-@pytest.mark.slow  # draws all pictures, about a minute
+@pytest.mark.slow  # draws every fifth picture
 def test_the_pictures_are_made_again(maker: ModuleType, scenes: list, tmp_path: Path) -> None:
-    for k, scene in enumerate(scenes, start=1):
+    for k, scene in list(enumerate(scenes, start=1))[::5]:
         made, kept = tmp_path / f"image{k}.jpg", FOLDER / "images" / f"image{k}.jpg"
         made.write_bytes(maker.picture(scene))
         if made.read_bytes() != kept.read_bytes():  # sums and sines round differently on other processors
