@@ -108,6 +108,8 @@ def finetuned(run):
     yield "comparison", finetune.summary(rows)
     yield "paired_tests", compared(test, [("lora", "full"), (rate, "full"), ("full", "majority")])
     if "01" in run.notebook:
+        for name in IN_A_LOOP[run.notebook]:
+            yield name, pd.DataFrame({"validation accuracy": {"rank 8": 0.5}, "low": {"rank 8": 0.4}}).rename_axis("LoRA with")
         yield "inference", pd.DataFrame({"median": {"base": 2.5, "merged": 2.5}, "min": {"base": 2.0, "merged": 2.0}})
     if "02" in run.notebook:
         yield "model_size", pd.DataFrame({n: finetune.savings(rows) for n in ("01", "02")})
@@ -119,6 +121,7 @@ def fused(run):
     yield "results", metrics.overview(rows)
     yield "paired_tests", compared(test, [("fusion", "question_only"), ("fusion", "majority")], cluster="image_id")
     yield "embeddings", pd.DataFrame({"image": {"dimension": 1280, "distinct items": 5}, "question": {"dimension": 384, "distinct items": 9}}).T
+    yield "choices", pd.DataFrame({"fusion": {"as in the profile": 0.5}, "lead": {"as in the profile": 0.1}}).rename_axis("choice")
     if "03" in run.notebook:
         yield "sizes", pd.DataFrame({s: {"questions": 24, "share of questions worded as in train": 0.5} for s in ("train", "val", "test")}).T
 
@@ -168,7 +171,7 @@ def make_run(notebook, folder, profile="sample"):
         run.models[role] = hub.Model(id=f"some/{role}", path=folder, revision="0" * 40, sha256={"weights": "f" * 64}, verified="pinned")
     run.data = {name: "d" * 64 for name in ("tweets", "vqa", "statements")}
     tables = dict(FILL[notebook[:2]](run))
-    assert set(tables) == named(notebook, "table") - SOMETIMES
+    assert set(tables) == (named(notebook, "table") | IN_A_LOOP.get(notebook, set())) - SOMETIMES
     for name, frame in tables.items():
         run.table(name, frame, caption="Made up, with 5 % & `code_x`.")
     for name in named(notebook, "figure"):
@@ -186,6 +189,7 @@ def make_run(notebook, folder, profile="sample"):
 
 
 SOMETIMES = {"type_check", "type_confusion", "factorial", "by_topic"}  # tables of real DAQUAR, of a sweep, of a file with topics
+IN_A_LOOP = {"01_lora_roberta": {"lora_rate", "lora_shape", "lora_forms"}}  # tables whose names stand in a list
 NOTEBOOKS = sorted(p.stem for p in (ROOT / "notebooks").glob("0*.ipynb"))
 
 
