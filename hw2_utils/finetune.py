@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
+import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -138,7 +139,8 @@ def train(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, recip
     with tempfile.TemporaryDirectory() as folder:
         run = trainer(network, data, tok, recipe, learning_rate=learning_rate, seed=seed, folder=folder)
         run.remove_callback(transformers.PrinterCallback)
-        run.add_callback(_progress())
+        if os.environ.get("HW2_RUNNER") != "1":  # a bar with the time left, without the library's hundred lines of losses
+            run.add_callback(type("Progress", (transformers.ProgressCallback,), {"on_log": lambda *_, **__: None}))
         transformers.set_seed(seed)
         try:
             with timing.timed(recipe.device) as clock:
@@ -154,23 +156,6 @@ def train(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, recip
     n_samples = min(len(data) * recipe.epochs, run.state.global_step * recipe.batch_size)
     return {"train_time_s": clock.time_s, "samples_per_s": n_samples / clock.time_s, "timing_note": clock.note,
             "curve": pd.DataFrame(log, columns=["step", "loss"])}
-
-
-def _progress() -> Any:
-    """The Trainer's own bar draws a table of a hundred losses; this is one line with the time left."""
-    from transformers import TrainerCallback
-
-    class Progress(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.bar = timing.progress_bar(state.max_steps, "training steps")
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.bar.update()
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.bar.close()
-
-    return Progress()
 
 
 def log_probs(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, *, device: str) -> np.ndarray:

@@ -183,8 +183,8 @@ def compare_choices(run: Run, network: Callable[..., nn.Module], frames: Mapping
         for method, blind in (("fusion", False), ("question_only", True)):
             setting = {**own, **change, **({"image_scale": 1.0, "geometry": own["geometry"]} if blind else {})}
             geometry = setting.pop("geometry")
-            key = {"method": f"{method}, {label}", "folds": n_folds, "network": network, "seeds": run.settings.seeds, "blind": blind, **setting}
-            done = run.part({**key, "geometry": geometry}, functools.partial(
+            key = {"method": method, "folds": n_folds, "network": network, "seeds": run.settings.seeds, **setting, "geometry": geometry}
+            done = run.part(key, functools.partial(  # the same key, and so computed once, where only the picture's part changes
                 cross_validate, network, frames, images[geometry], questions, classes=classes, n_folds=n_folds, blind=blind,
                 seeds=run.settings.seeds, device=run.settings.device, **setting), modules=["fusion", "encoders", "daquar"])
             rows[label, method] = done["folds"].groupby("fold")["accuracy"].mean()

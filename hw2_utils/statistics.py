@@ -115,18 +115,6 @@ def paired_test(frame_a: pd.DataFrame, frame_b: pd.DataFrame, *, cluster: str | 
                   int(units.max()) + 1 if cluster else None)
 
 
-def mcnemar_exact(correct_a: Sequence[bool], correct_b: Sequence[bool]) -> float:
-    """Two-sided exact McNemar p-value of two methods on n independent examples, one seed each; bool [n] each.
-
-    Not for clustered examples (several questions an image). Source: McNemar 1947, binomial form.
-    """
-    a, b = np.asarray(correct_a), np.asarray(correct_b)
-    require(a.dtype == b.dtype == bool and a.shape == b.shape, f"{a.dtype} {a.shape} and {b.dtype} {b.shape}",
-            where="mcnemar_exact", todo="hand in two equally long lists of True (correct) and False")
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm-adjusted p-values of one family of tests, in the order given (Holm 1979)."""
     p = np.asarray(p_values, dtype=float)

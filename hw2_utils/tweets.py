@@ -28,8 +28,15 @@ def read(folder: Path | str, *, classes: tuple[str, ...] = ("negative", "neutral
     """
     folder = Path(folder)
     if folder.suffix == ".csv":
-        splits, classes = _read_csv(folder)
-        return Tweets(_checked(splits, folder), classes, _notes(splits), files_sha256([folder]))
+        (splits, classes), files = _read_csv(folder), [folder]
+    else:
+        splits, classes, files = _read_folder(folder, classes)
+    require(splits["train"]["label"].nunique() > 1, "train has one class only", where=folder,
+            todo="add tweets of another class")
+    return Tweets(splits, classes, _notes(splits), files_sha256(files))
+
+
+def _read_folder(folder: Path, classes: tuple[str, ...]) -> tuple[dict[str, pd.DataFrame], tuple[str, ...], list[Path]]:
     is_hub = any(folder.glob("*.parquet")) and not any(folder.glob("*_text.txt"))
     text_files = [f"{split}_{part}.txt" for split in HUB_FILES for part in ("text", "labels")]
     names = list(HUB_FILES.values()) if is_hub else text_files
@@ -38,13 +45,7 @@ def read(folder: Path | str, *, classes: tuple[str, ...] = ("negative", "neutral
     classes = _read_mapping(folder / "mapping.txt") if "mapping.txt" in names else classes
     read_split = _read_parquet if is_hub else _read_text_files
     splits = {split: _frame(split, *read_split(folder, split), classes=classes) for split in HUB_FILES}
-    return Tweets(_checked(splits, folder), classes, _notes(splits), files_sha256(folder / name for name in names))
-
-
-def _checked(splits: dict[str, pd.DataFrame], where: Path) -> dict[str, pd.DataFrame]:
-    require(splits["train"]["label"].nunique() > 1, "train has one class only", where=where,
-            todo="add tweets of another class")
-    return splits
+    return splits, classes, [folder / name for name in names]
 
 
 def _read_csv(path: Path) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
