@@ -8,7 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from hw2_utils.errors import Hw2Error, InputError
+from hw2_utils.errors import Hw2Error, explained, require
 
 NOTEBOOK = ("notebook", {"metavar": "NOTEBOOK"})
 PROFILE = ("--profile", {"choices": ("sample", "full"), "default": "sample"})
@@ -81,12 +81,9 @@ def _question_type(args: argparse.Namespace) -> None:
     from hw2_utils import question_types
 
     source = sys.stdin if args.file == "-" else args.file
-    try:
+    with explained("the file can't be read", OSError, ValueError, where=args.file, todo="give a CSV in UTF-8"):
         frame = pd.read_csv(source, dtype=str, keep_default_na=False)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"the file can't be read: {error}", where=args.file, todo="give a CSV in UTF-8") from error
-    if "question" not in frame:
-        raise InputError(f"no column question; the columns are {list(frame)}", where=args.file, todo="name it question")
+    require("question" in frame, f"no column question; the columns are {list(frame)}", where=args.file, todo="name it question")
     frame["question_type"] = question_types.type_column(frame["question"])
     frame.to_csv(sys.stdout, index=False, lineterminator="\n")
 

@@ -15,7 +15,7 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from hw2_utils.datafiles import Dataset, files_sha256, kept_notes, read_csv, read_lines, read_text, require_files
-from hw2_utils.errors import InputError, require
+from hw2_utils.errors import explained, require
 
 SPLITS = ("train", "val", "test")
 CSV_FILES = tuple(f"new_data_{split}.csv" for split in SPLITS)
@@ -80,14 +80,12 @@ def open_image(path: Path | str, *, max_pixels: int = 50_000_000) -> Image.Image
     path = Path(path)
     # Also keeps a named pipe from being opened.
     require(path.is_file(), "there is no such picture file", where=path, todo="add it or correct the name")
-    try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            if image.width * image.height > max_pixels:
-                raise ValueError(f"{image.width} x {image.height} pixels are too large, limit {max_pixels:,}")
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except Exception as error:  # a damaged file makes the decoders raise nearly every built-in type
-        raise InputError(f"not a usable picture: {error or type(error).__name__}", where=path,
-                         todo=f"replace it by a whole picture in {', '.join(IMAGE_FORMATS)}") from error
+    todo = f"replace it by a whole picture in {', '.join(IMAGE_FORMATS)}"
+    # a damaged file makes the decoders raise nearly every built-in type
+    with explained("not a usable picture", where=path, todo=todo), Image.open(path, formats=IMAGE_FORMATS) as image:
+        if image.width * image.height > max_pixels:
+            raise ValueError(f"{image.width} x {image.height} pixels are too large, limit {max_pixels:,}")
+        return _to_rgb(ImageOps.exif_transpose(image))
 
 
 def content_key(image_id: str, question: str) -> str:

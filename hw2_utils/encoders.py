@@ -11,7 +11,7 @@ import numpy as np
 
 from hw2_utils import daquar, hub, timing
 from hw2_utils.embedding_cache import EmbeddingCache, image_key, text_key
-from hw2_utils.errors import InputError
+from hw2_utils.errors import InputError, explained
 from hw2_utils.hub import Model
 
 if TYPE_CHECKING:
@@ -59,12 +59,10 @@ def sentence_encoder(model: Model, *, device: str) -> Encoder:
     from sentence_transformers import SentenceTransformer
 
     hub.check_tokenizer(model.path)
-    try:
+    with explained("the model doesn't load as a sentence encoder", OSError, ValueError, KeyError, where=model.id,
+                   todo="give a sentence-transformers folder"):
         network = SentenceTransformer(str(model.path), device=device, trust_remote_code=False, local_files_only=True,
                                       model_kwargs={"dtype": "float32"})
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"the model doesn't load as a sentence encoder: {str(error).splitlines()[0]}", where=model.id,
-                         todo="give a sentence-transformers folder") from error
 
     def encode(texts: list[str]) -> np.ndarray:
         return network.encode(texts, batch_size=N_TEXTS, convert_to_numpy=True, show_progress_bar=False)
@@ -218,9 +216,6 @@ def _image_batches(forward: Callable[[torch.Tensor], torch.Tensor], transform: T
 def _load(network: torch.nn.Module, model: Model, *, by_order: bool = False) -> None:
     import torch
 
-    try:
+    with explained("the weights don't load", where=model.id, todo="fetch the file again"):  # of many types
         state = torch.load(model.path, map_location="cpu", weights_only=True)
         network.load_state_dict(dict(zip(network.state_dict(), state.values(), strict=True)) if by_order else state)
-    except Exception as error:  # broken, unsafe and foreign files raise many types
-        raise InputError(f"the weights don't load: {str(error).splitlines()[0]}", where=model.id,
-                         todo="fetch the file again") from error

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from hw2_utils import hub, metrics, runs, timing
-from hw2_utils.errors import Hw2Error, InputError
+from hw2_utils.errors import Hw2Error, explained
 from hw2_utils.hub import Model
 
 if TYPE_CHECKING:
@@ -38,11 +38,9 @@ def tokenizer(model: Model) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     hub.check_tokenizer(model.path)
-    try:
+    with explained("the model has no tokenizer that loads", OSError, ValueError, KeyError, TypeError, where=model.id,
+                   todo="add the tokenizer's files to the model folder"):
         return AutoTokenizer.from_pretrained(model.path, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the model has no tokenizer that loads: {str(error).splitlines()[0]}", where=model.id,
-                         todo="add the tokenizer's files to the model folder") from error
 
 
 def tokenise(frame: pd.DataFrame, tok: PreTrainedTokenizerBase, *, classes: Sequence[str], max_length: int) -> Dataset:
@@ -72,13 +70,11 @@ def classifier(model: Model, *, classes: Sequence[str], seed: int) -> nn.Module:
     transformers.set_seed(seed)
     transformers.logging.set_verbosity_error()
     names = dict(enumerate(classes))
-    try:
+    with explained("the model doesn't load as a text classifier", OSError, ValueError, RuntimeError, KeyError, where=model.id,
+                   todo="give a complete encoder folder in Hugging Face's layout"):
         return transformers.AutoModelForSequenceClassification.from_pretrained(
             model.path, num_labels=len(classes), id2label=names, label2id={v: k for k, v in names.items()},
             dtype="float32", trust_remote_code=False, **model.config)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise InputError(f"the model doesn't load as a text classifier: {str(error).splitlines()[0]}", where=model.id,
-                         todo="give a complete encoder folder in Hugging Face's layout") from error
 
 
 def count_parameters(network: nn.Module) -> dict[str, int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hw2_utils import paths
-from hw2_utils.errors import Hw2Error, InputError, require
+from hw2_utils.errors import Hw2Error, explained, require
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 N_TRIES = {"HEAD": 3, "GET": 24}  # for one file, redirects too; by itself the client waits 6 minutes for a silent hub
@@ -55,10 +55,8 @@ def file_sha256(path: Path) -> str:
 
 def pins() -> dict[str, dict[str, Any]]:
     """The table of pinned models and data sets (`HW2_PINS` names another file)."""
-    try:
+    with explained("the pins file can't be read", OSError, ValueError, where=paths.PINS, todo="mend it"):
         return tomllib.loads(paths.PINS.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"the pins file can't be read: {error}", where=paths.PINS, todo="mend it") from error
 
 
 def model(name: str) -> Model:
@@ -222,16 +220,16 @@ def check_folder(folder: Path) -> None:
     require((folder / "config.json").is_file(), "the model folder has no config.json", where=folder,
             todo="give a folder in Hugging Face's layout")
     for path in folder.glob("*config.json"):  # the tokenizer's too
-        try:
+        with explained(f"{path.name} is broken", ValueError, where=path, todo="fetch the model again"):
             config = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path.name} is broken: {error}", where=path, todo="fetch the model again") from error
         require("auto_map" not in config, "the model asks for remote code (auto_map), which is never run", where=path,
                 todo="use a model whose architecture transformers knows")
     weights = [p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin") and p.stem != "training_args"]
     require(weights, "the model folder holds no weights", where=folder, todo="add model.safetensors")
     for path in weights:
-        try:
+        # each library has its own exceptions for broken and unsafe files
+        with explained("the weights are broken, or a pickle with code in it (never run)", where=path,
+                       todo="fetch the file again, or convert it to safetensors at its source"):
             if path.suffix == ".safetensors":
                 safe_open(path, framework="numpy")
             else:
@@ -239,10 +237,6 @@ def check_folder(folder: Path) -> None:
 
                 mmap = zipfile.is_zipfile(path)  # files older than 2020 can't be mapped
                 torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
-        except Exception as error:  # each library has its own exceptions for broken and unsafe files
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InputError(f"the weights are broken, or a pickle with code in it (never run): {first}", where=path,
-                             todo="fetch the file again, or convert it to safetensors at its source") from error
 
 
 def check_tokenizer(folder: Path) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import log_softmax, logsumexp
 
 from hw2_utils import hub, timing
-from hw2_utils.errors import Hw2Error, InputError, require
+from hw2_utils.errors import Hw2Error, explained, require
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
@@ -92,12 +92,8 @@ def load(path: Path | str, *, device: str = "cpu") -> LanguageModel:
         check(path.is_file() and path.open("rb").read(4) == b"GGUF", "there is no GGUF file here")
     else:
         _check_folder(path, check)
-    try:
+    with explained("the model can't be read", where=path, todo=_OTHER_MODEL):  # every reader has its own family of errors
         model, tokenizer, missing = _read(path)
-    except Exception as error:  # every reader has its own family of errors
-        reason = next(iter(str(error).strip().splitlines()), "")
-        what = f"the model can't be read ({type(error).__name__}: {reason})"
-        raise InputError(what, where=path, todo=_OTHER_MODEL) from error
     check(not missing, f"{len(missing)} weights are missing, such as {min(missing, default='')}")
     fits = tokenizer.eos_token and len(tokenizer) <= model.get_input_embeddings().num_embeddings
     check(fits, "the tokenizer has no end-of-text token or more tokens than the model")

@@ -26,7 +26,7 @@ import fastjsonschema
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from hw2_utils import hub, paths, profiles
-from hw2_utils.errors import Hw2Error, InputError, require
+from hw2_utils.errors import Hw2Error, InputError, explained, require
 
 if TYPE_CHECKING:  # pandas where a frame is made: runner and workflow engine need none, and start seconds sooner
     import pandas as pd
@@ -417,12 +417,10 @@ def load(folder: Path | str, *, notebook: str, profile: str | None = None) -> Re
         with suppress(InputError), claim(folder):  # a run that is writing there now finishes its own swap
             pass
     need((folder / "result.json").is_file(), f"there is no run of {notebook}")
-    try:
+    with explained("the record is broken", ValueError, where=paths.short(folder), todo=todo):
         data = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         _check_schema(data)
         json.dumps(data, allow_nan=False)  # the schema's numbers may be NaN
-    except ValueError as error:
-        raise InputError(f"the record is broken: {error}", where=paths.short(folder), todo=todo) from error
     run = data["run"]
     need(run["notebook"] == notebook, f"this is a run of {run['notebook']}, wanted is {notebook}")
     need(run["status"] == "complete", f"the run of {notebook} is {run['status']}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from hw2_utils import paths, runs
-from hw2_utils.errors import InputError, require
+from hw2_utils.errors import explained, require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,8 @@ class Sweep:
 def read(path: Path | str) -> Sweep:
     """Reads `notebook`, `fixed: {}`, `grid: {name: [...]}` or `rows: [...]`, and `seeds`; checks every run."""
     path, todo, each = Path(path), "see CONTRIBUTING.md", {}
-    try:
+    with explained("the sweep file can't be read", OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError,
+                   where=path, todo=todo):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         unknown = content.keys() - {"notebook", "fixed", "grid", "rows", "seeds"}
         require(not unknown, f"unknown: {', '.join(map(str, unknown))}", where=path, todo=todo)
@@ -44,8 +45,6 @@ def read(path: Path | str) -> Sweep:
             parameters = {**content.get("fixed", {}), **row, **({} if seed is None else {"seeds": [seed]})}
             runs.check_parameters(content["notebook"], parameters)
             each[f"{len(each):03d}-{runs.digest(parameters)[:8]}"] = parameters
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"the sweep file can't be read: {error!r}", where=path, todo=todo) from error
     return Sweep(path.stem, content["notebook"], each)
 
 

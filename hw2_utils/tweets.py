@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from hw2_utils.datafiles import Dataset, files_sha256, kept_notes, read_csv, read_lines, read_text, require_files
-from hw2_utils.errors import InputError, require
+from hw2_utils.errors import explained, require
 
 HUB_FILES = {"train": "train-00000-of-00001.parquet", "val": "validation-00000-of-00001.parquet",
              "test": "test-00000-of-00001.parquet"}
@@ -106,11 +106,9 @@ def _read_parquet(folder: Path, split: str) -> tuple[list[str], list[str], str]:
     from pyarrow import ArrowException, parquet
 
     path = folder / HUB_FILES[split]
-    try:
+    with explained("no text and label", ArrowException, KeyError, OSError, ValueError, where=path, todo="replace it"):
         table = parquet.read_table(path).select(["text", "label"]).to_pydict()
         return table["text"], [str(label) for label in table["label"]], str(path)
-    except (ArrowException, KeyError, OSError, ValueError) as error:
-        raise InputError(f"no text and label: {error}", where=path, todo="replace it") from error
 
 
 def _frame(split: str, texts: list, labels: list[str], where: str, *, classes: tuple) -> pd.DataFrame:
