@@ -8,7 +8,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,6 +108,20 @@ def trainer(network: nn.Module, train: Dataset, tok: PreTrainedTokenizerBase | N
     import torch
     from peft.optimizers import create_loraplus_optimizer
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+    from transformers.trainer_pt_utils import LengthGroupedSampler
+
+    class ShuffledBatches(LengthGroupedSampler):
+        """The library's batches of equal lengths in random order: its own, from long to short, end on the shortest texts alone."""
+
+        def __iter__(self) -> Iterator[int]:
+            order = torch.tensor(list(super().__iter__()))
+            n = len(order) // self.batch_size * self.batch_size  # a last batch that isn't full stays the last
+            batches = order[:n].view(-1, self.batch_size)
+            return iter([*batches[torch.randperm(len(batches), generator=self.generator)].flatten().tolist(), *order[n:].tolist()])
+
+    class GroupedTrainer(Trainer):
+        def _get_train_sampler(self, train_dataset: Dataset) -> LengthGroupedSampler:
+            return ShuffledBatches(self.args.train_batch_size, train_dataset, generator=torch.Generator().manual_seed(seed))
 
     on_gpu, optimizer = recipe.device == "cuda", None
     if isinstance(learning_rate, tuple):
@@ -115,11 +129,11 @@ def trainer(network: nn.Module, train: Dataset, tok: PreTrainedTokenizerBase | N
         optimizer = create_loraplus_optimizer(network, torch.optim.AdamW, lr=learning_rate, loraplus_lr_ratio=rate_b / learning_rate)
     args = TrainingArguments(
         output_dir=folder, num_train_epochs=recipe.epochs, per_device_train_batch_size=recipe.batch_size,
-        learning_rate=learning_rate, seed=seed, data_seed=seed, train_sampling_strategy="group_by_length",
+        learning_rate=learning_rate, seed=seed, data_seed=seed,
         eval_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True, label_names=["labels"],
         logging_steps=0.01,  # a hundred points: each is a wait for the GPU
         logging_nan_inf_filter=False, use_cpu=not on_gpu, bf16=on_gpu and recipe.bf16, dataloader_pin_memory=on_gpu)
-    return Trainer(model=network, args=args, train_dataset=train, processing_class=tok, optimizers=(optimizer, None),
+    return GroupedTrainer(model=network, args=args, train_dataset=train, processing_class=tok, optimizers=(optimizer, None),
                    data_collator=DataCollatorWithPadding(tok) if tok else None)
 
 

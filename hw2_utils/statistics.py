@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from hw2_utils.errors import Hw2Error
+from hw2_utils.errors import require
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,6 @@ class Paired:
     n_clusters: int | None
 
 
-def require(holds: bool, what: str, *, where: str, todo: str) -> None:
-    """Raise Hw2Error unless `holds`."""
-    if not holds:
-        raise Hw2Error(what, where=where, todo=todo)
-
-
 def resamples(n_units: int, *, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each unit occurs in each bootstrap resample: float [n_units, at most 250], chunk by chunk.
 
@@ -50,7 +44,7 @@ def bootstrap_interval(values: Sequence[float], *, clusters: Sequence | None = N
     """Percentile bootstrap interval of the mean of `values` [n], over examples or over `clusters` [n].
 
     Clusters differ in size, so a resample's mean is a ratio: sum of its values / its number of examples.
-    Raises Hw2Error for values or clusters that are missing and for fewer than two units.
+    Raises InputError for values or clusters that are missing and for fewer than two units.
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap.
     """
     array = np.asarray(values, dtype=float)
@@ -65,7 +59,7 @@ def bootstrap_interval(values: Sequence[float], *, clusters: Sequence | None = N
 
 
 def by_seed(frame: pd.DataFrame) -> dict[int | None, pd.DataFrame]:
-    """The predictions of one method on one split, else Hw2Error, as a frame a seed (None = deterministic)."""
+    """The predictions of one method on one split, else InputError, as a frame a seed (None = deterministic)."""
     kinds, null = frame[["method", "split"]].drop_duplicates().to_numpy().tolist(), frame["seed"].isna()
     require(len(kinds) == 1 and null.all() == null.any(), f"{kinds}, {null.sum()} of {len(null)} seeds null",
             where="predictions", todo="select one method and one split, with all seeds given or all null")
@@ -76,7 +70,7 @@ def align(frames: Sequence[pd.DataFrame], *, cluster: str | None = None) -> list
     """The frames, sorted by `id`, after a check that all hold the same examples.
 
     The same examples: equal ids, each once a frame, with equal split, label and (where given) cluster.
-    Raises Hw2Error that names the first difference.
+    Raises InputError that names the first difference.
     """
     columns = ["id", "split", "label", *([cluster] if cluster else [])]
     ordered = [frame.sort_values("id", kind="stable").reset_index(drop=True) for frame in frames]
@@ -97,7 +91,7 @@ def paired_test(frame_a: pd.DataFrame, frame_b: pd.DataFrame, *, cluster: str | 
     """Compare two methods' correctness on the same examples, each averaged over its own seeds.
 
     The test flips the sign of each example's difference (or of each cluster's sum) at random:
-    p = (1 + flips at least as extreme) / (1 + flips), two-sided (Phipson and Smyth 2010). Raises Hw2Error
+    p = (1 + flips at least as extreme) / (1 + flips), two-sided (Phipson and Smyth 2010). Raises InputError
     where the frames differ in split, ids, labels or clusters, and where there are fewer than two units.
     """
     seeds_a, seeds_b = list(by_seed(frame_a).values()), list(by_seed(frame_b).values())
@@ -142,7 +136,7 @@ def normalised_accuracy(frame: pd.DataFrame, types: Sequence[str]) -> dict[str, 
 def mean_per_type(accuracy_by_type: Mapping[str, float]) -> dict[str, float]:
     """Arithmetic and harmonic mean over question types (A-MPT, H-MPT); a zero makes the harmonic one zero.
 
-    Raises Hw2Error without types and for a value outside [0, 1]. Source: TDIUC, Kafle and Kanan 2017.
+    Raises InputError without types and for a value outside [0, 1]. Source: TDIUC, Kafle and Kanan 2017.
     """
     values = np.array(list(accuracy_by_type.values()), dtype=float)
     require(len(values) > 0 and ((values >= 0) & (values <= 1)).all(), f"accuracies {dict(accuracy_by_type)}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from hw2_utils import paths, runs
-from hw2_utils.errors import explained, require
+from hw2_utils.errors import InputError, explained, require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,23 +73,18 @@ def gather(sweep: Sweep) -> pd.DataFrame:
     for run, parameters in sweep.runs.items():
         if Path(stamp(sweep, run)).is_file():
             record = runs.load(folder(sweep, run), notebook=sweep.notebook)
-            frames.append(record.metrics.assign(run=run, of=_of(record.data["meta"]), **{k: str(v) for k, v in parameters.items()}))
+            frames.append(record.metrics.assign(run=run, **{k: str(v) for k, v in parameters.items()}))
     table = pd.concat(frames, ignore_index=True)
     folder(sweep, "").mkdir(parents=True, exist_ok=True)
     table.to_csv(folder(sweep, "metrics.csv"), index=False, lineterminator="\n")
     return table
 
 
-def _of(meta: Mapping[str, Any]) -> str:
-    """Which data and models numbers are of."""
-    return runs.digest([meta["data"], {role: model["fingerprint"] for role, model in meta["models"].items()}])[:12]
-
-
-def table(name: str, run: runs.Run) -> pd.DataFrame | None:
-    """What `gather` wrote for the sweep of this name, where it read the same data and models as the run; else None."""
-    import pandas as pd
-
-    path = paths.RUNS / "sweeps" / name / "metrics.csv"
-    of = _of({"data": run.data, "models": {role: model.record() for role, model in run.models.items()}})
-    found = pd.read_csv(path, dtype={"of": str}) if path.is_file() else pd.DataFrame({"of": []})
-    return found[found["of"] == of].drop(columns="of") if (found["of"] == of).any() else None
+def records(name: str, run: runs.Run) -> list[runs.Record]:
+    """The complete, current runs of the sweep of this name that read the same data and models as `run`, in the sweep's order."""
+    models, found = {role: model.fingerprint for role, model in run.models.items()}, []
+    for done in sorted((paths.RUNS / "sweeps" / name).glob("*/.done")):
+        with suppress(InputError):
+            found.append(runs.load(done.parent, notebook=run.notebook))
+    return [r for r in found if r.data["meta"]["data"] == run.data
+            and {role: model["fingerprint"] for role, model in r.data["meta"]["models"].items()} == models]

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from peft import LoraConfig, TaskType
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from hw2_utils import finetune, hub
 from hw2_utils.errors import Hw2Error, InputError
@@ -82,6 +83,21 @@ def test_grouped_batches_hold_each_example_once_and_change_with_the_seed(model, 
         orders.append([row for batch in loader for row in batch["input_ids"].sum(dim=1).tolist()])
     assert len(orders[0]) == len(data) and orders[0] == orders[1] != orders[2]
     assert sorted(orders[0]) == sorted(orders[2]) == sorted(sum(ids) for ids in data["input_ids"])
+
+
+def test_batches_are_the_librarys_in_random_order(model, tmp_path):
+    data, tok, recipe = small(model, n=403)
+    network = finetune.classifier(model, classes=CLASSES, seed=0)
+    run = finetune.trainer(network, data, tok, recipe, learning_rate=1e-4, seed=5, folder=str(tmp_path))
+    loader = run.get_train_dataloader().batch_sampler
+    batches = [list(map(tuple, loader)), list(map(tuple, loader))]
+    order = get_length_grouped_indices([len(ids) for ids in data["input_ids"]], 8, generator=torch.Generator().manual_seed(5))
+    batches.append([tuple(order[i:i + 8]) for i in range(0, 403, 8)])
+    assert set(batches[0]) == set(batches[2]) != set(batches[1])  # made anew for each epoch
+    assert batches[0][-1] == batches[2][-1] and len(batches[0][-1]) == 3
+    longest = [max(len(data[i]["input_ids"]) for i in batch) for batch in batches[0][:-1]]
+    place = np.corrcoef(longest, np.arange(len(longest)) % 12)[0, 1]  # the library sorts in quarters of 12 batches: -1 there
+    assert abs(place) < 0.5
 
 
 def test_lora_plus_trains_b_at_its_own_rate(model, tmp_path):
