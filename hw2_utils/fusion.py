@@ -95,7 +95,7 @@ def train(build: Callable[[], nn.Module], data: Mapping[str, Split], *, seeds: S
     buffers_one = {k: b[0] for k, b in buffers.items()}
     each = torch.vmap(forward, in_dims=(0, 0, 0))     # own batch for each seed: [S, b, d] -> [S, b, C]
     same = torch.vmap(forward, in_dims=(0, None, None))  # one split for all seeds: [n, d] -> [S, n, C]
-    optimiser = torch.optim.AdamW(params.values(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    optimiser = torch.optim.AdamW(params.values(), lr=learning_rate, weight_decay=weight_decay)
     generators = [torch.Generator().manual_seed(s) for s in seeds]
     best = {k: p.detach().clone() for k, p in params.items()}
     best_loss, best_epoch, curve = torch.full((len(seeds),), math.inf), torch.zeros(len(seeds), dtype=torch.long), []
