@@ -147,7 +147,7 @@ def test_a_sweep_is_run_by_the_engine_computes_only_what_is_new_and_its_table_is
     assert "2,000 real tweets" in (tables / "lora_rate.txt").read_text(encoding="utf-8")
     val = found[(found["split"] == "val") & (found["name"] == "accuracy") & found["seed"].isna()].set_index("run")
     own, full = (val.loc[val["method"].str.startswith(method), "value"] for method in ("lora+", "full"))
-    assert shown["validation accuracy"].tolist() == pytest.approx(own.tolist())
+    assert shown["accuracy"].tolist() == pytest.approx(own.tolist())
     assert shown["minus full"].tolist() == pytest.approx((own - full).tolist())
 
 

@@ -109,7 +109,7 @@ def finetuned(run):
     yield "paired_tests", compared(test, [("lora", "full"), (rate, "full"), ("full", "majority")])
     if "01" in run.notebook:
         for name in IN_A_LOOP[run.notebook]:
-            yield name, pd.DataFrame({"validation accuracy": {"rank 8": 0.5}, "low": {"rank 8": 0.4}}).rename_axis("LoRA with")
+            yield name, pd.read_csv(paths.ROOT / "workflow" / "sweeps" / "chosen" / f"{name}.csv", index_col="LoRA with")
         yield "inference", pd.DataFrame({"median": {"base": 2.5, "merged": 2.5}, "min": {"base": 2.0, "merged": 2.0}})
     if "02" in run.notebook:
         yield "model_size", pd.DataFrame({n: finetune.savings(rows) for n in ("01", "02")})
