@@ -12,7 +12,7 @@ test-fast: venv  ## the tests without the slow ones
 	$(PY) -m pytest -q -n 2 --dist loadfile -m "not slow" tests
 run: venv   ## the sample chain: every notebook, by the workflow engine
 	$(PY) -m hw2_utils chain --profile sample
-sweeps-sample: venv  ## every sweep in workflow/sweeps with the sample profile, about an hour; notebooks show their tables afterwards
+sweeps-sample: venv  ## every sweep in workflow/sweeps with the sample profile, tens of minutes; notebooks show their tables afterwards
 	for sweep in workflow/sweeps/*.yaml; do $(PY) -m hw2_utils chain --sweep $$sweep || exit 1; done
 full: venv  ## the same with the assignment's models: first what it takes and what is missing here, then the chain
 	-@$(PY) -m hw2_utils doctor --profile full
