@@ -42,22 +42,44 @@ from torch import nn
 from hw2_utils import finetune, hub, timing, tweets
 
 TWEETS = Path(__file__).resolve().parent.parent / "data" / "sample" / "tweet_eval" / "sentiment"
-OURS, PUBLISHED, DYNAMIC = "ours, full", "published recipe: padded to 512", "stock Trainer, dynamic padding"
+OURS, PUBLISHED, DYNAMIC = (
+    "ours, full",
+    "published recipe: padded to 512",
+    "stock Trainer, dynamic padding",
+)
 LORA, MERGED = "ours, LoRA", "LoRA, W + BA formed each step"
 LORA_CONFIG = peft.LoraConfig(task_type=peft.TaskType.SEQ_CLS, r=8)
 SQUARE = (2048, 2048, 2048)
 N_PROFILED_STEPS, N_OPS = 20, 12
 
 
-def stock_train(network: nn.Module, data: datasets.Dataset, tok: Any, recipe: finetune.Recipe, *, learning_rate: float,
-                seed: int) -> dict[str, Any]:
+def stock_train(
+    network: nn.Module,
+    data: datasets.Dataset,
+    tok: Any,
+    recipe: finetune.Recipe,
+    *,
+    learning_rate: float,
+    seed: int,
+) -> dict[str, Any]:
     """The Trainer as it comes: random order, its own collator, which pads a batch to its longest; no saving."""
     with tempfile.TemporaryDirectory() as folder:
         args = transformers.TrainingArguments(
-            output_dir=folder, num_train_epochs=recipe.epochs, per_device_train_batch_size=recipe.batch_size,
-            learning_rate=learning_rate, seed=seed, use_cpu=True, save_strategy="no", report_to="none",
-            disable_tqdm=True, logging_steps=0.01, dataloader_pin_memory=False)
-        run = transformers.Trainer(model=network, args=args, train_dataset=data, processing_class=tok)
+            output_dir=folder,
+            num_train_epochs=recipe.epochs,
+            per_device_train_batch_size=recipe.batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            use_cpu=True,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            logging_steps=0.01,
+            dataloader_pin_memory=False,
+        )
+        run = transformers.Trainer(
+            model=network, args=args, train_dataset=data, processing_class=tok
+        )
         run.remove_callback(transformers.PrinterCallback)
         transformers.set_seed(seed)
         with timing.timed("cpu") as clock:
@@ -68,9 +90,12 @@ def stock_train(network: nn.Module, data: datasets.Dataset, tok: Any, recipe: fi
 
 def merge_each_step(network: nn.Module) -> nn.Module:
     """Each LoRA layer multiplies by W + scaling * BA, formed once a step; autograd leads through it to A and B."""
+
     def forward(layer: Any, x: torch.Tensor) -> torch.Tensor:
         down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-        return nn.functional.linear(x, layer.weight + layer.scaling["default"] * (up @ down), layer.bias)
+        return nn.functional.linear(
+            x, layer.weight + layer.scaling["default"] * (up @ down), layer.bias
+        )
 
     for layer in [m for m in network.modules() if isinstance(m, peft.tuners.lora.Linear)]:
         layer.forward = functools.partial(forward, layer)
@@ -95,8 +120,11 @@ def assert_merged_is_equal(build: Callable[[int], nn.Module], batch: Any) -> str
 
 
 def encoder_weights(network: nn.Module) -> list[tuple[int, int]]:
-    return [tuple(m.weight.shape) for name, m in network.named_modules()
-            if isinstance(m, nn.Linear) and ".layer." in name]
+    return [
+        tuple(m.weight.shape)
+        for name, m in network.named_modules()
+        if isinstance(m, nn.Linear) and ".layer." in name
+    ]
 
 
 def training_flops(network: nn.Module, lengths: Iterable[int]) -> float:
@@ -107,14 +135,22 @@ def training_flops(network: nn.Module, lengths: Iterable[int]) -> float:
     by values), 4 n^2 hidden forward and twice that backward: 12 * layers * hidden * n for each of a text's n tokens.
     """
     per_token = sum(out * inp for out, inp in encoder_weights(network))
-    per_text = sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.Linear)) - per_token
-    n, attention = np.fromiter(lengths, float), 12 * network.config.num_hidden_layers * network.config.hidden_size
+    per_text = (
+        sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.Linear)) - per_token
+    )
+    n, attention = (
+        np.fromiter(lengths, float),
+        12 * network.config.num_hidden_layers * network.config.hidden_size,
+    )
     return 6 * (per_token * n.sum() + per_text * len(n)) + attention * (n**2).sum()
 
 
 def matmul_rate(rows: int, inner: int, columns: int) -> float:
     """Floating point operations a second of a float32 product, the best of ten."""
-    a, b = torch.randn(rows, inner), torch.randn(columns, inner).t()  # transposed, as a linear layer has it
+    a, b = (
+        torch.randn(rows, inner),
+        torch.randn(columns, inner).t(),
+    )  # transposed, as a linear layer has it
     out, taken = torch.empty(rows, columns), []
     for _ in range(10):
         start_s = time.perf_counter()
@@ -129,11 +165,15 @@ def print_profile(train: Callable[[], object], n_steps: int) -> None:
         train()
     events = sorted(profiler.key_averages(), key=lambda e: -e.self_cpu_time_total)
     total_us = sum(e.self_cpu_time_total for e in events)
-    print(f"{n_steps} steps of ours, {total_us / 1e6:.2f} s of self CPU time in all\n\n"
-          "| operation | self CPU, ms a step | share | calls a step |\n|---|---|---|---|")
+    print(
+        f"{n_steps} steps of ours, {total_us / 1e6:.2f} s of self CPU time in all\n\n"
+        "| operation | self CPU, ms a step | share | calls a step |\n|---|---|---|---|"
+    )
     for e in events[:N_OPS]:
-        print(f"| `{e.key}` | {e.self_cpu_time_total / 1000 / n_steps:.2f} | {e.self_cpu_time_total / total_us:.1%} | "
-              f"{e.count / n_steps:.1f} |")
+        print(
+            f"| `{e.key}` | {e.self_cpu_time_total / 1000 / n_steps:.2f} | {e.self_cpu_time_total / total_us:.1%} | "
+            f"{e.count / n_steps:.1f} |"
+        )
 
 
 def spread(values: Sequence[float], form: str, middle: Callable = statistics.median) -> str:
@@ -141,7 +181,9 @@ def spread(values: Sequence[float], form: str, middle: Callable = statistics.med
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="sample:all-MiniLM-L6-v2", help="pinned id or folder")
     parser.add_argument("--tweets", type=Path, default=TWEETS)
     parser.add_argument("--examples", type=int, default=0, help="training tweets (0 = all)")
@@ -162,9 +204,16 @@ def main() -> None:
     source = tweets.subset(tweets.read(args.tweets), max_train_examples=args.examples)
     model, frame, classes = hub.model(args.model), source.splits["train"], source.classes
     tok = finetune.tokenizer(model)
-    recipe = finetune.Recipe(epochs=args.epochs, batch_size=16, max_length=128, bf16=False, device="cpu")
-    data, val = (finetune.tokenise(f, tok, classes=classes, max_length=128) for f in (frame, source.splits["val"]))
-    few = finetune.tokenise(frame.head(args.published_examples), tok, classes=classes, max_length=512)
+    recipe = finetune.Recipe(
+        epochs=args.epochs, batch_size=16, max_length=128, bf16=False, device="cpu"
+    )
+    data, val = (
+        finetune.tokenise(f, tok, classes=classes, max_length=128)
+        for f in (frame, source.splits["val"])
+    )
+    few = finetune.tokenise(
+        frame.head(args.published_examples), tok, classes=classes, max_length=512
+    )
     padded = few.map(lambda row: tok.pad(row, padding="max_length", max_length=512))
 
     def full(seed: int) -> nn.Module:
@@ -173,35 +222,57 @@ def main() -> None:
     def lora(seed: int) -> nn.Module:
         return finetune.with_lora(full(seed), LORA_CONFIG)
 
-    methods = {PUBLISHED: (stock_train, full, padded, replace(recipe, epochs=1)),
-               DYNAMIC: (stock_train, full, data, recipe), OURS: (finetune.train, full, data, recipe),
-               LORA: (finetune.train, lora, data, recipe)}
+    methods = {
+        PUBLISHED: (stock_train, full, padded, replace(recipe, epochs=1)),
+        DYNAMIC: (stock_train, full, data, recipe),
+        OURS: (finetune.train, full, data, recipe),
+        LORA: (finetune.train, lora, data, recipe),
+    }
     if args.merged_lora:
         methods[MERGED] = (finetune.train, lambda seed: merge_each_step(lora(seed)), data, recipe)
 
     def measured(name: str, seed: int, n_examples: int | None = None) -> dict[str, Any]:
         """One training: its time, the shapes of its batches, and losses where methods are to learn the same."""
         train, build, rows, own = methods[name]
-        rows, network, shapes = rows.select(range(min(n_examples or len(rows), len(rows)))), build(seed), []
-        hook = network.register_forward_pre_hook(lambda *a: shapes.append(a[2]["input_ids"].shape), with_kwargs=True)
+        rows, network, shapes = (
+            rows.select(range(min(n_examples or len(rows), len(rows)))),
+            build(seed),
+            [],
+        )
+        hook = network.register_forward_pre_hook(
+            lambda *a: shapes.append(a[2]["input_ids"].shape), with_kwargs=True
+        )
         result = train(network, rows, tok, own, learning_rate=args.learning_rate, seed=seed)
         hook.remove()
         real = [sum(mask) for mask in rows["attention_mask"]] * int(own.epochs)
         held = [length for n, length in shapes for _ in range(n)]
         if name in (OURS, DYNAMIC) and not n_examples:
             losses = list(result["curve"]["loss"])
-            result["losses"] = [np.mean(losses[-math.ceil(len(losses) / 10):])]
+            result["losses"] = [np.mean(losses[-math.ceil(len(losses) / 10) :])]
             for split in (data, val):
                 scores = finetune.log_probs(network, split, tok, device="cpu")
                 result["losses"].append(-scores[np.arange(len(scores)), split["labels"]].mean())
-        return {**result, "sample_s": result["train_time_s"] / len(held), "mean_batch": sum(held) // len(shapes),
-                "real": sum(real) / sum(held), "flops": [training_flops(network, n) for n in (real, held)]}
+        return {
+            **result,
+            "sample_s": result["train_time_s"] / len(held),
+            "mean_batch": sum(held) // len(shapes),
+            "real": sum(real) / sum(held),
+            "flops": [training_flops(network, n) for n in (real, held)],
+        }
 
     if args.profile:
         network, rows = full(0), data.select(range(min(len(data), N_PROFILED_STEPS * 16)))
-        train = functools.partial(finetune.train, network, rows, tok, replace(recipe, epochs=1), seed=0)
-        return print_profile(lambda: train(learning_rate=args.learning_rate), math.ceil(len(rows) / 16))
-    proof = [assert_merged_is_equal(lora, tok.pad(data[:16], return_tensors="pt"))] if args.merged_lora else []
+        train = functools.partial(
+            finetune.train, network, rows, tok, replace(recipe, epochs=1), seed=0
+        )
+        return print_profile(
+            lambda: train(learning_rate=args.learning_rate), math.ceil(len(rows) / 16)
+        )
+    proof = (
+        [assert_merged_is_equal(lora, tok.pad(data[:16], return_tensors="pt"))]
+        if args.merged_lora
+        else []
+    )
     load_before = os.getloadavg()[0]
     for name in methods:
         measured(name, 0, 16)  # warm-up
@@ -211,29 +282,51 @@ def main() -> None:
         for name in methods:
             results[name].append(measured(name, seed))
         n = results[OURS][0]["mean_batch"]  # forward, and the gradient of the weights
-        for shape in {SQUARE, *(s for out, inp in encoder_weights(full(0)) for s in ((n, inp, out), (out, n, inp)))}:
+        for shape in {
+            SQUARE,
+            *(s for out, inp in encoder_weights(full(0)) for s in ((n, inp, out), (out, n, inp))),
+        }:
             rates.setdefault(shape, []).append(matmul_rate(*shape))
 
     square, best = rates.pop(SQUARE), {shape: max(found) for shape, found in rates.items()}
     n_disturbed = sum(r["timing_note"] is not None for found in results.values() for r in found)
-    print(f"{args.model}, {len(data)} tweets, {args.epochs} epochs (the published recipe: {len(padded)}, 1); "
-          f"{args.repeats} turns; {args.threads} threads; torch {torch.__version__}, transformers "
-          f"{transformers.__version__}; load average {load_before:.1f} before, {os.getloadavg()[0]:.1f} after; other "
-          f"work had the CPU for over 5 % of {n_disturbed} trainings\n")
-    print("| method | samples/s (range) | a sample's time / ours (range) | real tokens of all | matmul rate reached by "
-          "real tokens | with padding |\n|---|---|---|---|---|---|")
+    print(
+        f"{args.model}, {len(data)} tweets, {args.epochs} epochs (the published recipe: {len(padded)}, 1); "
+        f"{args.repeats} turns; {args.threads} threads; torch {torch.__version__}, transformers "
+        f"{transformers.__version__}; load average {load_before:.1f} before, {os.getloadavg()[0]:.1f} after; other "
+        f"work had the CPU for over 5 % of {n_disturbed} trainings\n"
+    )
+    print(
+        "| method | samples/s (range) | a sample's time / ours (range) | real tokens of all | matmul rate reached by "
+        "real tokens | with padding |\n|---|---|---|---|---|---|"
+    )
     for name, found in results.items():
-        ratios = [r["sample_s"] / ours["sample_s"] for r, ours in zip(found, results[OURS], strict=True)]
-        shares = [spread([r["flops"][i] / r["train_time_s"] / max(square) for r in found], ".1%") for i in (0, 1)]
-        print(f"| {name} | {spread([1 / r['sample_s'] for r in found], '.1f')} | {spread(ratios, '.2f')} | "
-              f"{statistics.mean(r['real'] for r in found):.1%} | "
-              + (" | ".join(shares) if methods[name][1] is full else "– | –") + " |")  # frozen weights need fewer
-    print(f"\nFloat32 matmuls, GFLOP/s: square of {SQUARE[0]} {spread([r / 1e9 for r in square], '.1f')}, shares are "
-          f"of the best; shapes of a mean batch, best of each {spread([r / 1e9 for r in best.values()], '.1f')}.\n\n"
-          "| loss, mean over seeds (range) | last 10 % of steps | train, after | val, after |\n|---|---|---|---|")
+        ratios = [
+            r["sample_s"] / ours["sample_s"] for r, ours in zip(found, results[OURS], strict=True)
+        ]
+        shares = [
+            spread([r["flops"][i] / r["train_time_s"] / max(square) for r in found], ".1%")
+            for i in (0, 1)
+        ]
+        print(
+            f"| {name} | {spread([1 / r['sample_s'] for r in found], '.1f')} | {spread(ratios, '.2f')} | "
+            f"{statistics.mean(r['real'] for r in found):.1%} | "
+            + (" | ".join(shares) if methods[name][1] is full else "– | –")
+            + " |"
+        )  # frozen weights need fewer
+    print(
+        f"\nFloat32 matmuls, GFLOP/s: square of {SQUARE[0]} {spread([r / 1e9 for r in square], '.1f')}, shares are "
+        f"of the best; shapes of a mean batch, best of each {spread([r / 1e9 for r in best.values()], '.1f')}.\n\n"
+        "| loss, mean over seeds (range) | last 10 % of steps | train, after | val, after |\n|---|---|---|---|"
+    )
     curves = {name: np.array([r["losses"] for r in results[name]]).T for name in (OURS, DYNAMIC)}
-    for name, rows in {**curves, "ours minus stock, same seed": curves[OURS] - curves[DYNAMIC]}.items():
-        print(f"| {name} | " + " | ".join(spread(row, ".3f", statistics.fmean) for row in rows) + " |")
+    for name, rows in {
+        **curves,
+        "ours minus stock, same seed": curves[OURS] - curves[DYNAMIC],
+    }.items():
+        print(
+            f"| {name} | " + " | ".join(spread(row, ".3f", statistics.fmean) for row in rows) + " |"
+        )
     print("", *proof, sep="\n")
 
 

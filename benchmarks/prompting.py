@@ -12,6 +12,7 @@ a stricter comparison, one a statement, from which both answers are read. Scores
 1e-3. Only where HW2_HARNESS names a folder with the harness (requirements-harness.txt says how to get it).
 Prints a Markdown table: medians with ranges, ratios of medians, and the range of the ratios turn by turn.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -36,7 +37,9 @@ FRAME = (
     'Statement: "The Eiffel Tower is located in Paris."\nAnswer: True\n\n'
     'Statement: "[text]"\nAnswer:'
 )
-STATEMENTS = Path(__file__).resolve().parent.parent / "data" / "sample" / "statements" / "statements.csv"
+STATEMENTS = (
+    Path(__file__).resolve().parent.parent / "data" / "sample" / "statements" / "statements.csv"
+)
 ANSWERS = (" True", " False")
 
 
@@ -46,13 +49,20 @@ def sample_prompts(n_statements: int) -> list[str]:
     return [prompting.fill(FRAME, row["statement"]) for row in rows]
 
 
-def pipeline_tokens(lm: prompting.LanguageModel, prompts: Sequence[str], n_tokens: int) -> list[list[int]]:
+def pipeline_tokens(
+    lm: prompting.LanguageModel, prompts: Sequence[str], n_tokens: int
+) -> list[list[int]]:
     generator = pipeline("text-generation", model=lm.model, tokenizer=lm.tokenizer)
     made = []
     for prompt in prompts:
-        output = generator(prompt, max_new_tokens=n_tokens, do_sample=False, stop_sequence="\n",
-                           return_tensors=True)
-        made.append(output[0]["generated_token_ids"][len(lm.encode([prompt])[0]):])
+        output = generator(
+            prompt,
+            max_new_tokens=n_tokens,
+            do_sample=False,
+            stop_sequence="\n",
+            return_tensors=True,
+        )
+        made.append(output[0]["generated_token_ids"][len(lm.encode([prompt])[0]) :])
     return made
 
 
@@ -65,7 +75,7 @@ def pair_scores(lm: prompting.LanguageModel, prompts: Sequence[str]) -> np.ndarr
             for column, answer in enumerate(ANSWERS):
                 ids = torch.tensor(lm.encode([prompt + answer]))
                 log_probs = lm.model(input_ids=ids, use_cache=False).logits[0, :-1].log_softmax(-1)
-                picked = log_probs.gather(1, ids[0, 1:, None])[n_context - 1:]
+                picked = log_probs.gather(1, ids[0, 1:, None])[n_context - 1 :]
                 scores[row, column] = picked.double().sum()
     return scores
 
@@ -74,9 +84,16 @@ def prompt_scores(lm: prompting.LanguageModel, prompts: Sequence[str]) -> np.nda
     """One forward pass for each prompt, both answers read at its end (they have one token each)."""
     answer_ids = [ids[0] for ids in lm.encode(ANSWERS)]
     with torch.inference_mode():
-        return np.array([
-            lm.model(input_ids=torch.tensor(lm.encode([prompt])), use_cache=False)
-            .logits[0, -1].log_softmax(-1)[answer_ids].double().tolist() for prompt in prompts])
+        return np.array(
+            [
+                lm.model(input_ids=torch.tensor(lm.encode([prompt])), use_cache=False)
+                .logits[0, -1]
+                .log_softmax(-1)[answer_ids]
+                .double()
+                .tolist()
+                for prompt in prompts
+            ]
+        )
 
 
 def harness_scores(lm: prompting.LanguageModel, prompts: Sequence[str]) -> np.ndarray:
@@ -85,9 +102,14 @@ def harness_scores(lm: prompting.LanguageModel, prompts: Sequence[str]) -> np.nd
     from lm_eval.models.huggingface import HFLM
 
     harness = HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=16)
-    requests = [Instance(request_type="loglikelihood", doc={}, arguments=(prompt, answer), idx=i)
-                for i, prompt in enumerate(prompts) for answer in ANSWERS]
-    return np.array([score for score, _ in harness.loglikelihood(requests, disable_tqdm=True)]).reshape(-1, len(ANSWERS))
+    requests = [
+        Instance(request_type="loglikelihood", doc={}, arguments=(prompt, answer), idx=i)
+        for i, prompt in enumerate(prompts)
+        for answer in ANSWERS
+    ]
+    return np.array(
+        [score for score, _ in harness.loglikelihood(requests, disable_tqdm=True)]
+    ).reshape(-1, len(ANSWERS))
 
 
 def turns(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
@@ -108,19 +130,24 @@ def table_rows(part: str, taken: dict[str, list[float]], n_prompts: int) -> list
         median_s = statistics.median(theirs)
         ratios = [other / own for other, own in zip(theirs, ours, strict=True)]
         ratio = f"{median_s / statistics.median(ours):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
-        rows.append(f"| {part} | {name} | {median_s:.2f} ({min(theirs):.2f} to {max(theirs):.2f}) | "
-                    f"{n_prompts / median_s:.1f} | {'1' if name == 'ours' else ratio} |")
+        rows.append(
+            f"| {part} | {name} | {median_s:.2f} ({min(theirs):.2f} to {max(theirs):.2f}) | "
+            f"{n_prompts / median_s:.1f} | {'1' if name == 'ours' else ratio} |"
+        )
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--statements", type=int, default=48)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--max-new-tokens", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--model", default="sample:SmolLM2-135M-Instruct", help="pinned id, folder or .gguf")
+    parser.add_argument(
+        "--model", default="sample:SmolLM2-135M-Instruct", help="pinned id, folder or .gguf"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore")
@@ -130,7 +157,9 @@ def main() -> None:
     load_before = os.getloadavg()[0]
 
     def ours() -> list[list[int]]:
-        return prompting.generate_tokens(lm, prompts, max_new_tokens=args.max_new_tokens, stop=("\n",))
+        return prompting.generate_tokens(
+            lm, prompts, max_new_tokens=args.max_new_tokens, stop=("\n",)
+        )
 
     def pipelines() -> list[list[int]]:
         return pipeline_tokens(lm, prompts, args.max_new_tokens)
@@ -140,26 +169,42 @@ def main() -> None:
     scores = prompting.score(lm, prompts, ANSWERS)
     for other in (pair_scores, prompt_scores):
         np.testing.assert_allclose(scores, other(lm, prompts), atol=1e-4, rtol=0)
-    scored = turns({"ours": lambda: prompting.score(lm, prompts, ANSWERS),
-                    "one forward pass a statement and answer": lambda: pair_scores(lm, prompts),
-                    "one forward pass a statement": lambda: prompt_scores(lm, prompts)}, args.repeats)
+    scored = turns(
+        {
+            "ours": lambda: prompting.score(lm, prompts, ANSWERS),
+            "one forward pass a statement and answer": lambda: pair_scores(lm, prompts),
+            "one forward pass a statement": lambda: prompt_scores(lm, prompts),
+        },
+        args.repeats,
+    )
 
     compared = {}
     if "HW2_HARNESS" in os.environ:
         sys.path.append(os.environ["HW2_HARNESS"])
         np.testing.assert_allclose(scores, harness_scores(lm, prompts), atol=1e-3, rtol=0)
-        compared = turns({"ours": lambda: prompting.score(lm, prompts, ANSWERS),
-                          "lm-evaluation-harness": lambda: harness_scores(lm, prompts)}, args.repeats)
+        compared = turns(
+            {
+                "ours": lambda: prompting.score(lm, prompts, ANSWERS),
+                "lm-evaluation-harness": lambda: harness_scores(lm, prompts),
+            },
+            args.repeats,
+        )
 
     n_tokens = [len(ids) for ids in lm.encode(prompts)]
-    print(f"{len(prompts)} statements, {min(n_tokens)} to {max(n_tokens)} tokens with their shots; "
-          f"{args.repeats} turns; {args.threads} threads; load average {load_before:.1f} before, "
-          f"{os.getloadavg()[0]:.1f} after; tokens identical, scores equal to 1e-4\n")
+    print(
+        f"{len(prompts)} statements, {min(n_tokens)} to {max(n_tokens)} tokens with their shots; "
+        f"{args.repeats} turns; {args.threads} threads; load average {load_before:.1f} before, "
+        f"{os.getloadavg()[0]:.1f} after; tokens identical, scores equal to 1e-4\n"
+    )
     print("| part | method | s (range) | statements/s | times as long as ours (range) |")
     print("|---|---|---|---|---|")
-    print("\n".join(table_rows("(a) generation", generated, len(prompts)) +
-                    table_rows("(b) scoring", scored, len(prompts)) +
-                    (table_rows("(c) scoring", compared, len(prompts)) if compared else [])))
+    print(
+        "\n".join(
+            table_rows("(a) generation", generated, len(prompts))
+            + table_rows("(b) scoring", scored, len(prompts))
+            + (table_rows("(c) scoring", compared, len(prompts)) if compared else [])
+        )
+    )
 
 
 if __name__ == "__main__":

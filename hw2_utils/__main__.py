@@ -22,7 +22,11 @@ def main(argv: list[str] | None = None) -> int:
     except (Hw2Error, ImportError) as error:
         if args.debug:
             traceback.print_exc()
-        todo = "\n  What to do: make venv, then use .venv/bin/python" if isinstance(error, ImportError) else ""
+        todo = (
+            "\n  What to do: make venv, then use .venv/bin/python"
+            if isinstance(error, ImportError)
+            else ""
+        )
         print(f"error: {error}{todo}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
@@ -35,20 +39,56 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for function, *arguments in (
-            (_run, NOTEBOOK, PROFILE,
-             ("-p", {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE"), "dest": "parameters",
-                     "help": "a parameter; VALUE is JSON where the default isn't a string"}),
-             ("--out", {"type": Path, "help": "the run's folder (default: runs/PROFILE/NOTEBOOK)"}),
-             ("--fresh", {"action": "store_true", "help": "compute every part again"})),
-            (_chain, PROFILE,
-             ("--cores", {"type": int, "default": 2, "help": "cores; with --slurm: jobs at a time (default: 2)"}),
-             ("--sweep", {"type": Path, "metavar": "FILE.yaml"}),
-             ("--slurm", {"action": "store_true", "help": "submit the runs as SLURM jobs (workflow/profiles/slurm)"})),
-            (_question_type, ("file", {"metavar": "FILE.csv", "help": "'-' reads standard input"})),
-            (_cache, ("action", {"choices": ("list", "verify", "prune")}),
-             ("--model", {"help": "prune: only stores of this model"})),
-            (_data, ("action", {"choices": ("check",)}), PROFILE),
-            (_doctor, PROFILE), (_report, PROFILE), (_writeup, PROFILE), (_listings, NOTEBOOK)):
+        (
+            _run,
+            NOTEBOOK,
+            PROFILE,
+            (
+                "-p",
+                {
+                    "nargs": 2,
+                    "action": "append",
+                    "default": [],
+                    "metavar": ("NAME", "VALUE"),
+                    "dest": "parameters",
+                    "help": "a parameter; VALUE is JSON where the default isn't a string",
+                },
+            ),
+            ("--out", {"type": Path, "help": "the run's folder (default: runs/PROFILE/NOTEBOOK)"}),
+            ("--fresh", {"action": "store_true", "help": "compute every part again"}),
+        ),
+        (
+            _chain,
+            PROFILE,
+            (
+                "--cores",
+                {
+                    "type": int,
+                    "default": 2,
+                    "help": "cores; with --slurm: jobs at a time (default: 2)",
+                },
+            ),
+            ("--sweep", {"type": Path, "metavar": "FILE.yaml"}),
+            (
+                "--slurm",
+                {
+                    "action": "store_true",
+                    "help": "submit the runs as SLURM jobs (workflow/profiles/slurm)",
+                },
+            ),
+        ),
+        (_question_type, ("file", {"metavar": "FILE.csv", "help": "'-' reads standard input"})),
+        (
+            _cache,
+            ("action", {"choices": ("list", "verify", "prune")}),
+            ("--model", {"help": "prune: only stores of this model"}),
+        ),
+        (_data, ("action", {"choices": ("check",)}), PROFILE),
+        (_doctor, PROFILE),
+        (_report, PROFILE),
+        (_writeup, PROFILE),
+        (_listings, NOTEBOOK),
+    ):
         name = function.__name__.strip("_").replace("_", "-")
         command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
         command.set_defaults(command=function)
@@ -63,7 +103,9 @@ def _run(args: argparse.Namespace) -> None:
 
     if args.fresh:
         os.environ["HW2_FRESH"] = "1"
-    given = {name: execute.parse_value(args.notebook, name, value) for name, value in args.parameters}
+    given = {
+        name: execute.parse_value(args.notebook, name, value) for name, value in args.parameters
+    }
     print(execute.run(args.notebook, {"profile": args.profile, **given}, out=args.out))
 
 
@@ -81,9 +123,16 @@ def _question_type(args: argparse.Namespace) -> None:
     from hw2_utils import question_types
 
     source = sys.stdin if args.file == "-" else args.file
-    with explained("the file can't be read", OSError, ValueError, where=args.file, todo="give a CSV in UTF-8"):
+    with explained(
+        "the file can't be read", OSError, ValueError, where=args.file, todo="give a CSV in UTF-8"
+    ):
         frame = pd.read_csv(source, dtype=str, keep_default_na=False)
-    require("question" in frame, f"no column question; the columns are {list(frame)}", where=args.file, todo="name it question")
+    require(
+        "question" in frame,
+        f"no column question; the columns are {list(frame)}",
+        where=args.file,
+        todo="name it question",
+    )
     frame["question_type"] = question_types.type_column(frame["question"])
     frame.to_csv(sys.stdout, index=False, lineterminator="\n")
 
@@ -95,7 +144,9 @@ def _cache(args: argparse.Namespace) -> int:
     problems: list[object] = []
     if args.action == "list":
         for row in embedding_cache.list_stores(paths.EMBEDDINGS_CACHE):
-            print(f"{row['model']:40} {row['items']:8} x {row['dim']:5}  {row['size_mib']:8.1f} MiB  {row['file']}")
+            print(
+                f"{row['model']:40} {row['items']:8} x {row['dim']:5}  {row['size_mib']:8.1f} MiB  {row['file']}"
+            )
     elif args.action == "verify":
         problems = embedding_cache.verify(paths.EMBEDDINGS_CACHE)
         print("\n".join(map(str, problems)) or "every vector agrees with its checksum")
@@ -110,10 +161,18 @@ def _data(args: argparse.Namespace) -> None:
     from hw2_utils import daquar, hub, paths, profiles, statements, tweets
 
     where = profiles.load(args.profile)["all"]
-    for name, reader in (("tweets_dir", tweets), ("vqa_dir", daquar), ("statements_file", statements)):
+    for name, reader in (
+        ("tweets_dir", tweets),
+        ("vqa_dir", daquar),
+        ("statements_file", statements),
+    ):
         data = reader.read(paths.ROOT / hub.data_path(where[name]))
         frames = getattr(data, "splits", None) or {"test": data.frame}
-        print(f"{where[name]}: " + ", ".join(f"{s} {len(f):,}" for s, f in frames.items()), *data.notes, sep="\n  ")
+        print(
+            f"{where[name]}: " + ", ".join(f"{s} {len(f):,}" for s, f in frames.items()),
+            *data.notes,
+            sep="\n  ",
+        )
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -145,7 +204,9 @@ def _listings(args: argparse.Namespace) -> None:
 
     for cell in nbformat.read(runs.notebook_path(args.notebook), as_version=4).cells:
         if "listing" in cell.metadata.get("tags", []):
-            print(f"# --- {cell.metadata.get('listing', {}).get('caption', cell.id)}\n{cell.source}\n")
+            print(
+                f"# --- {cell.metadata.get('listing', {}).get('caption', cell.id)}\n{cell.source}\n"
+            )
 
 
 if __name__ == "__main__":

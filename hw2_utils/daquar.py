@@ -14,18 +14,33 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
-from hw2_utils.datafiles import Dataset, files_sha256, kept_notes, read_csv, read_lines, read_text, require_files
+from hw2_utils.datafiles import (
+    Dataset,
+    files_sha256,
+    kept_notes,
+    read_csv,
+    read_lines,
+    read_text,
+    require_files,
+)
 from hw2_utils.errors import explained, require
 
 SPLITS = ("train", "val", "test")
 CSV_FILES = tuple(f"new_data_{split}.csv" for split in SPLITS)
-RAW_FILES = (("qa.raw.train.txt", "qa.raw.test.txt"), ("qa.894.raw.train.txt", "qa.894.raw.test.txt"),
-             ("qa.raw.txt",), ("all_qa_pairs.txt",))  # as published and in public copies
+RAW_FILES = (
+    ("qa.raw.train.txt", "qa.raw.test.txt"),
+    ("qa.894.raw.train.txt", "qa.894.raw.test.txt"),
+    ("qa.raw.txt",),
+    ("all_qa_pairs.txt",),
+)  # as published and in public copies
 IMAGE_LISTS = ("train_images_list.txt", "test_images_list.txt")
 RAW_TAIL = re.compile(r"( (in|on|of|at|from)( the| this)?|)\s*image\d+\s*\?\s*$")
 N_RAW_CLASSES = 30
-COLUMNS = {"question": {"question"}, "answer": {"answer", "answers", "label"},  # names seen in public copies
-           "image_id": {"image_id", "image", "img_id", "imageid"}}
+COLUMNS = {
+    "question": {"question"},
+    "answer": {"answer", "answers", "label"},  # names seen in public copies
+    "image_id": {"image_id", "image", "img_id", "imageid"},
+}
 IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 
 
@@ -51,18 +66,33 @@ def read(folder: Path | str) -> Vqa:
     and noted.
     """
     folder = Path(folder)
-    found = (names for names in (CSV_FILES, *RAW_FILES) if any((folder / name).exists() for name in names))
+    found = (
+        names
+        for names in (CSV_FILES, *RAW_FILES)
+        if any((folder / name).exists() for name in names)
+    )
     texts = next(found, CSV_FILES)
     names = [*texts, *(["classes.txt"] if (folder / "classes.txt").exists() else [])]
     if texts in RAW_FILES:
         names += IMAGE_LISTS
-        require((folder / IMAGE_LISTS[1]).exists(), f"no {IMAGE_LISTS[1]}: there would be no val and no test part",
-                where=folder, todo=f"add it and the pairs about its images, or the course's {', '.join(CSV_FILES)}")
+        require(
+            (folder / IMAGE_LISTS[1]).exists(),
+            f"no {IMAGE_LISTS[1]}: there would be no val and no test part",
+            where=folder,
+            todo=f"add it and the pairs about its images, or the course's {', '.join(CSV_FILES)}",
+        )
     require_files(folder, names)
-    frames, notes = (_read_raw(folder, texts) if texts in RAW_FILES else
-                     ({split: _read_split(folder, split) for split in SPLITS}, []))
-    require(frames["train"]["answer"].nunique() > 1, "train has one class only", where=folder,
-            todo="add questions with another answer")
+    frames, notes = (
+        _read_raw(folder, texts)
+        if texts in RAW_FILES
+        else ({split: _read_split(folder, split) for split in SPLITS}, [])
+    )
+    require(
+        frames["train"]["answer"].nunique() > 1,
+        "train has one class only",
+        where=folder,
+        todo="add questions with another answer",
+    )
     rows = pd.concat(frames, names=["split"]).reset_index("split")
     classes, image_paths = _classes(folder, rows), _find_images(folder / "images", rows)
     digest = files_sha256([*(folder / name for name in names), *image_paths.values()])
@@ -79,12 +109,22 @@ def open_image(path: Path | str, *, max_pixels: int = 50_000_000) -> Image.Image
     """
     path = Path(path)
     # Also keeps a named pipe from being opened.
-    require(path.is_file(), "there is no such picture file", where=path, todo="add it or correct the name")
+    require(
+        path.is_file(),
+        "there is no such picture file",
+        where=path,
+        todo="add it or correct the name",
+    )
     todo = f"replace it by a whole picture in {', '.join(IMAGE_FORMATS)}"
     # a damaged file makes the decoders raise nearly every built-in type
-    with explained("not a usable picture", where=path, todo=todo), Image.open(path, formats=IMAGE_FORMATS) as image:
+    with (
+        explained("not a usable picture", where=path, todo=todo),
+        Image.open(path, formats=IMAGE_FORMATS) as image,
+    ):
         if image.width * image.height > max_pixels:
-            raise ValueError(f"{image.width} x {image.height} pixels are too large, limit {max_pixels:,}")
+            raise ValueError(
+                f"{image.width} x {image.height} pixels are too large, limit {max_pixels:,}"
+            )
         return _to_rgb(ImageOps.exif_transpose(image))
 
 
@@ -98,12 +138,20 @@ def _read_split(folder: Path, split: str) -> pd.DataFrame:
     for where, fields in read_csv(path, COLUMNS):
         question, answer, image = (fields[name] for name in COLUMNS)
         for name in ("question", "answer"):
-            require(fields[name].strip(), f"the {name} is empty", where=where, todo="fill it in or delete the row")
+            require(
+                fields[name].strip(),
+                f"the {name} is empty",
+                where=where,
+                todo="fill it in or delete the row",
+            )
         # An id is only ever looked up among the files that lie in images/, never joined to a path.
         stem = re.sub(r"\.(jpe?g|png)$", "", image.strip().lower())
-        require(stem and stem[0] != "." and not set(stem) & set("/\\\0"),
-                f"image id {image!r:.80} is not a plain picture name", where=where,
-                todo="name a picture in images/ without a folder, such as image20")
+        require(
+            stem and stem[0] != "." and not set(stem) & set("/\\\0"),
+            f"image id {image!r:.80} is not a plain picture name",
+            where=where,
+            todo="name a picture in images/ without a folder, such as image20",
+        )
         rows.append((question, answer.strip(), stem, where))
     return _frame(rows, split, where=path, todo="give it at least one question")
 
@@ -120,36 +168,68 @@ def _read_raw(folder: Path, names: Sequence[str]) -> tuple[dict[str, pd.DataFram
     for split, name in (("train", IMAGE_LISTS[0]), ("test", IMAGE_LISTS[1])):
         for row, line in enumerate(read_lines(folder / name), 1):
             image_id = line.strip()
-            require(not image_id or splits.setdefault(image_id, split) == split, f"{image_id!r:.80} is in both lists",
-                    where=f"{folder / name}, row {row}", todo=f"keep it in one of {' and '.join(IMAGE_LISTS)}")
+            require(
+                not image_id or splits.setdefault(image_id, split) == split,
+                f"{image_id!r:.80} is in both lists",
+                where=f"{folder / name}, row {row}",
+                todo=f"keep it in one of {' and '.join(IMAGE_LISTS)}",
+            )
     pairs = [pair for name in names for pair in _raw_pairs(folder / name, splits)]
     answers = dict(Counter(pair[1] for pair in pairs).most_common(N_RAW_CLASSES))
     kept = [pair for pair in pairs if pair[1] in answers]
     # No rule is known that gives the course's halves. A hash needs neither a seed nor a library's generator.
-    test = sorted({pair[2] for pair in kept if splits[pair[2]] == "test"},
-                  key=lambda image_id: hashlib.sha256(image_id.encode()).digest())
-    splits |= dict.fromkeys(test[:len(test) // 2], "val")
+    test = sorted(
+        {pair[2] for pair in kept if splits[pair[2]] == "test"},
+        key=lambda image_id: hashlib.sha256(image_id.encode()).digest(),
+    )
+    splits |= dict.fromkeys(test[: len(test) // 2], "val")
     todo = f"add pairs about images of both {' and '.join(IMAGE_LISTS)}; val and test are halves of the second"
-    frames = {split: _frame([pair for pair in kept if splits[pair[2]] == split], split, where=folder, todo=todo)
-              for split in SPLITS}
-    return frames, [f"{len(kept):,} of {len(pairs):,} raw pairs have one of the {len(answers)} most frequent answers; "
-                    "val and test are halves of the test images by a hash, not the course's own halves"]
+    frames = {
+        split: _frame(
+            [pair for pair in kept if splits[pair[2]] == split], split, where=folder, todo=todo
+        )
+        for split in SPLITS
+    }
+    return frames, [
+        f"{len(kept):,} of {len(pairs):,} raw pairs have one of the {len(answers)} most frequent answers; "
+        "val and test are halves of the test images by a hash, not the course's own halves"
+    ]
 
 
 def _raw_pairs(path: Path, image_ids: Collection[str]) -> Iterator[tuple[str, str, str, str]]:
     """Question without its tail, answer, image id, and file and row; lines are questions and answers in turn."""
     lines = read_lines(path)
     for row, (line, answer) in enumerate(zip(lines[::2], lines[1::2], strict=False)):
-        where, question, images = f"{path}, row {2 * row + 1}", RAW_TAIL.sub("", line), re.findall(r"image\d+", line)
-        require(images and question.strip(), f"no question about an imageN: {line!r:.80}", where=where,
-                todo="write questions like 'what is in the image3 ?' on the odd lines, answers on the even ones")
-        require(images[-1] in image_ids, f"{images[-1]} is in no list", where=where,
-                todo=f"add it to {' or '.join(IMAGE_LISTS)}")
-        require(answer.strip(), "the answer is empty", where=f"{path}, row {2 * row + 2}",
-                todo="fill it in, or delete it and its question")
+        where, question, images = (
+            f"{path}, row {2 * row + 1}",
+            RAW_TAIL.sub("", line),
+            re.findall(r"image\d+", line),
+        )
+        require(
+            images and question.strip(),
+            f"no question about an imageN: {line!r:.80}",
+            where=where,
+            todo="write questions like 'what is in the image3 ?' on the odd lines, answers on the even ones",
+        )
+        require(
+            images[-1] in image_ids,
+            f"{images[-1]} is in no list",
+            where=where,
+            todo=f"add it to {' or '.join(IMAGE_LISTS)}",
+        )
+        require(
+            answer.strip(),
+            "the answer is empty",
+            where=f"{path}, row {2 * row + 2}",
+            todo="fill it in, or delete it and its question",
+        )
         yield question, answer.strip(), images[-1], where
-    require(len(lines) % 2 == 0, "an odd number of lines: the last has no answer", where=f"{path}, row {len(lines)}",
-            todo="add its answer, or delete it")
+    require(
+        len(lines) % 2 == 0,
+        "an odd number of lines: the last has no answer",
+        where=f"{path}, row {len(lines)}",
+        todo="add its answer, or delete it",
+    )
 
 
 def _classes(folder: Path, rows: pd.DataFrame) -> tuple[str, ...]:
@@ -158,10 +238,19 @@ def _classes(folder: Path, rows: pd.DataFrame) -> tuple[str, ...]:
         return tuple(sorted(set(rows["answer"])))
     classes = tuple(line.strip() for line in read_text(path).rstrip().split("\n"))
     for row, name in enumerate(classes):
-        require(name not in ("", *classes[:row]), f"class {name!r:.80} is blank or repeated",
-                where=f"{path}, row {row + 1}", todo="write each class once, one a line")
+        require(
+            name not in ("", *classes[:row]),
+            f"class {name!r:.80} is blank or repeated",
+            where=f"{path}, row {row + 1}",
+            todo="write each class once, one a line",
+        )
     for answer, where in rows[["answer", "where"]].values:
-        require(answer in classes, f"answer {answer!r:.80} is not in classes.txt", where=where, todo="add it there")
+        require(
+            answer in classes,
+            f"answer {answer!r:.80} is not in classes.txt",
+            where=where,
+            todo="add it there",
+        )
     return classes
 
 
@@ -172,24 +261,42 @@ def _find_images(folder: Path, rows: pd.DataFrame) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
             files.setdefault(path.stem.lower(), []).append(path)
-    uses = rows.drop_duplicates(["image_id", "split"]).groupby("image_id", sort=False)["where"].agg(["first", "last"])
+    uses = (
+        rows.drop_duplicates(["image_id", "split"])
+        .groupby("image_id", sort=False)["where"]
+        .agg(["first", "last"])
+    )
     n_absent, found = len(set(uses.index) - files.keys()), {}
     for image_id, first, last in uses.itertuples():
-        require(first == last, f"{image_id} is in two splits, also in {first}", where=last,
-                todo="keep all questions about an image in one split")
+        require(
+            first == last,
+            f"{image_id} is in two splits, also in {first}",
+            where=last,
+            todo="keep all questions about an image in one split",
+        )
         paths = files.get(image_id, [])
-        require(len(paths) == 1, f"{image_id} has {len(paths)} files; {n_absent} of {len(uses)} images have none",
-                where=first, todo=f"have one of {image_id}.jpg, .jpeg or .png in {folder}")
+        require(
+            len(paths) == 1,
+            f"{image_id} has {len(paths)} files; {n_absent} of {len(uses)} images have none",
+            where=first,
+            todo=f"have one of {image_id}.jpg, .jpeg or .png in {folder}",
+        )
         found[image_id] = path = paths[0]
-        require(Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)),
-                "the picture is a link out of its folder", where=path, todo="copy it there")
+        require(
+            Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)),
+            "the picture is a link out of its folder",
+            where=path,
+            todo="copy it there",
+        )
         open_image(path)
     return found
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):  # 0..65535 -> 0..255, rounded: 65535 = 255 * 257
-        image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+        image = Image.fromarray(
+            ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
+        )
     if image.mode in ("I", "F"):
         raise ValueError("32-bit pixels say nothing about which value is white")
     if image.has_transparency_data:
@@ -206,11 +313,17 @@ def _notes(splits: dict[str, pd.DataFrame]) -> list[str]:
     notes, seen = [], set(splits["train"]["answer"])
     for split, frame in splits.items():
         question = frame["question"]
-        n_answers = frame["answer"].groupby([frame["image_id"], question.map(_normalised)]).nunique()
-        notes += kept_notes(split, {
-            "exact duplicates of an earlier row": frame.duplicated(list(COLUMNS)).sum(),
-            "(image, question) pairs with several answers": (n_answers > 1).sum(),
-            "questions over 50 words": (question.str.split().str.len() > 50).sum(),
-            "questions over several lines, see the quotes": question.str.contains("\n").sum(),
-            "answers unseen in train, counted wrong": (~frame["answer"].isin(seen)).sum()})
+        n_answers = (
+            frame["answer"].groupby([frame["image_id"], question.map(_normalised)]).nunique()
+        )
+        notes += kept_notes(
+            split,
+            {
+                "exact duplicates of an earlier row": frame.duplicated(list(COLUMNS)).sum(),
+                "(image, question) pairs with several answers": (n_answers > 1).sum(),
+                "questions over 50 words": (question.str.split().str.len() > 50).sum(),
+                "questions over several lines, see the quotes": question.str.contains("\n").sum(),
+                "answers unseen in train, counted wrong": (~frame["answer"].isin(seen)).sum(),
+            },
+        )
     return notes

@@ -28,9 +28,16 @@ class Dataset:
 
 def require_files(folder: Path, names: Iterable[str]) -> None:
     """Raises InputError that names the folder if it is missing, else every file that is missing in it."""
-    require(folder.is_dir(), "there is no such folder", where=folder, todo="put the data there or name another")
+    require(
+        folder.is_dir(),
+        "there is no such folder",
+        where=folder,
+        todo="put the data there or name another",
+    )
     missing = [name for name in names if not (folder / name).is_file()]
-    require(not missing, f"missing: {', '.join(missing)}", where=folder, todo="add the missing files")
+    require(
+        not missing, f"missing: {', '.join(missing)}", where=folder, todo="add the missing files"
+    )
 
 
 def kept_notes(split: str, counts: Mapping[str, int]) -> list[str]:
@@ -51,7 +58,9 @@ def read_text(path: Path) -> str:
         row = data.count(b"\n", 0, error.start) + 1
         raise InputError(what, where=f"{path}, row {row}", todo="save the file as UTF-8") from error
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", where=path, todo="check the file") from error
+        raise InputError(
+            f"can't be read: {error.strerror}", where=path, todo="check the file"
+        ) from error
 
 
 def read_lines(path: Path) -> list[str]:
@@ -60,7 +69,9 @@ def read_lines(path: Path) -> list[str]:
     return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
 
 
-def read_csv(path: Path, columns: Mapping[str, set[str]], *, optional: str = "") -> list[tuple[str, dict[str, str]]]:
+def read_csv(
+    path: Path, columns: Mapping[str, set[str]], *, optional: str = ""
+) -> list[tuple[str, dict[str, str]]]:
     """Records of a UTF-8 CSV file: (file and row on which it begins, fields by column). Blank lines are skipped.
 
     `columns`: the names under which each column is accepted, in any letter case; all others are ignored.
@@ -76,27 +87,36 @@ def read_csv(path: Path, columns: Mapping[str, set[str]], *, optional: str = "")
         try:
             fields = next(reader)
             # The reader takes a quote inside an unquoted field for text; an odd number means one is missing.
-            if "".join(lines[start:reader.line_num]).count('"') % 2:
+            if "".join(lines[start : reader.line_num]).count('"') % 2:
                 raise csv.Error("a double quote is missing")
             if fields and records and len(fields) != len(records[0][1]):
                 raise csv.Error(f"{len(fields)} fields where the header has {len(records[0][1])}")
         except csv.Error as error:
             todo = "put a text with commas or quotes in double quotes, each quote inside it doubled"
-            raise InputError(f"broken CSV: {error}", where=f"{path}, row {start + 1}", todo=todo) from error
+            raise InputError(
+                f"broken CSV: {error}", where=f"{path}, row {start + 1}", todo=todo
+            ) from error
         records += [(start + 1, fields)] if fields else []
     (row, header), *records = records or [(1, [])]
     names, places = [name.strip().lower() for name in header], {}
     for column, synonyms in columns.items():
         wanted = {column} if column in names else synonyms
         found = [place for place, name in enumerate(names) if name in wanted]
-        require(len(found) == 1 or (column == optional and not found),
-                f"{len(found)} columns for {column}: {header!s:.200}", where=f"{path}, row {row}",
-                todo=f"name {' or '.join(sorted(synonyms))} in the first row, each once; an empty file has none")
+        require(
+            len(found) == 1 or (column == optional and not found),
+            f"{len(found)} columns for {column}: {header!s:.200}",
+            where=f"{path}, row {row}",
+            todo=f"name {' or '.join(sorted(synonyms))} in the first row, each once; an empty file has none",
+        )
         places.update((column, place) for place in found)
-    return [(f"{path}, row {row}", {column: fields[place] for column, place in places.items()})
-            for row, fields in records]
+    return [
+        (f"{path}, row {row}", {column: fields[place] for column, place in places.items()})
+        for row, fields in records
+    ]
 
 
 def files_sha256(paths: Iterable[Path]) -> str:
     """SHA-256 over the names and hashes of files, in order of path: 64 hex digits."""
-    return hashlib.sha256(json.dumps([(path.name, file_sha256(path)) for path in sorted(paths)]).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([(path.name, file_sha256(path)) for path in sorted(paths)]).encode()
+    ).hexdigest()

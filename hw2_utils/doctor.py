@@ -35,12 +35,23 @@ def check(profile: str) -> int:
 def _checks(profile: str) -> Iterator[tuple]:
     """What is to hold, in words, and what to do where it doesn't; a fourth value marks what is useful only."""
     tables, version = profiles.load(profile), platform.python_version()
-    wanted = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"]
+    wanted = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "requires-python"
+    ]
     yield version in SpecifierSet(wanted), f"Python {version}, needed {wanted}", "use such a Python"
     wrong = _not_as_locked()
     yield not wrong, f"packages not as locked: {', '.join(wrong) or 'none'}", "make venv"
-    models = {t[k] for t in tables.values() if isinstance(t, dict) for k in profiles.MODEL_PARAMETERS if k in t}
-    wanted = [*(("model", name) for name in sorted(models)), *(("data", value) for value in tables["all"].values())]
+    models = {
+        t[k]
+        for t in tables.values()
+        if isinstance(t, dict)
+        for k in profiles.MODEL_PARAMETERS
+        if k in t
+    }
+    wanted = [
+        *(("model", name) for name in sorted(models)),
+        *(("data", value) for value in tables["all"].values()),
+    ]
     for kind, name in wanted:
         try:
             path = hub.model(name).path if kind == "model" else paths.ROOT / hub.data_path(name)
@@ -50,18 +61,42 @@ def _checks(profile: str) -> Iterator[tuple]:
     disk = next(p for p in (paths.RUNS, *paths.RUNS.parents) if p.exists())
     free, needed = shutil.disk_usage(disk).free / 2**30, tables["needs"]["disk_gib"]
     yield free > needed, f"disk: {free:.0f} GiB free, needed {needed}", "free some space"
-    memory, needed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, tables["needs"]["memory_gib"]
-    yield memory > needed, f"memory: {memory:.0f} GiB, needed {needed}", "use a larger machine, or a smaller batch_size"
+    memory, needed = (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
+        tables["needs"]["memory_gib"],
+    )
+    yield (
+        memory > needed,
+        f"memory: {memory:.0f} GiB, needed {needed}",
+        "use a larger machine, or a smaller batch_size",
+    )
     device = runs.resolve_device("auto")
     name = runs.device_name(device)
-    yield device == "cuda", f"GPU: {name}", "nothing for the sample; full takes hours without", "useful"
-    yield shutil.which("latexmk"), "TeX (latexmk)", "only for the PDF: install TeX Live, see README.md", "useful"
+    yield (
+        device == "cuda",
+        f"GPU: {name}",
+        "nothing for the sample; full takes hours without",
+        "useful",
+    )
+    yield (
+        shutil.which("latexmk"),
+        "TeX (latexmk)",
+        "only for the PDF: install TeX Live, see README.md",
+        "useful",
+    )
 
 
 def _not_as_locked() -> list[str]:
     """The locked packages that this platform needs and that are absent or of another version."""
     lock = "".join((paths.ROOT / name).read_text(encoding="utf-8") for name in LOCKS)
     pins = map(Requirement, re.findall(r"^(\w\S+==.+?) *(?:\\|--hash)", lock, re.MULTILINE))
-    found = {re.sub(r"[-_.]+", "-", d.name).lower(): d.version for d in importlib.metadata.distributions()}
-    return [f"{pin.name} {pin.specifier} (here {found.get(pin.name, 'none')})" for pin in pins
-            if (pin.marker is None or pin.marker.evaluate()) and found.get(pin.name) not in pin.specifier]
+    found = {
+        re.sub(r"[-_.]+", "-", d.name).lower(): d.version
+        for d in importlib.metadata.distributions()
+    }
+    return [
+        f"{pin.name} {pin.specifier} (here {found.get(pin.name, 'none')})"
+        for pin in pins
+        if (pin.marker is None or pin.marker.evaluate())
+        and found.get(pin.name) not in pin.specifier
+    ]

@@ -13,6 +13,7 @@ key and vector, which every read verifies.
 Any number of processes on one machine may use a store at once. SQLite's write-ahead log needs shared memory:
 across machines each job writes to a folder of its own, and `union` merges them when the jobs have ended.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -76,16 +77,27 @@ class EmbeddingCache:
     Raises InputError for a bad spec, and for a file with another spec than its name says.
     """
 
-    def __init__(self, spec: Mapping[str, str | int | float | bool | None], *, folder: Path | None = None) -> None:
+    def __init__(
+        self, spec: Mapping[str, str | int | float | bool | None], *, folder: Path | None = None
+    ) -> None:
         self._spec_json = _canonical_json(spec)
         self.spec: dict[str, Any] = json.loads(self._spec_json)
         self.dim: int = self.spec["dim"]
         slug = re.sub("[^A-Za-z0-9.]+", "-", str(spec["model"]))[-60:].strip("-.")
-        self.path = Path(folder or paths.EMBEDDINGS_CACHE).resolve() / f"{slug}-{_digest(self._spec_json)}.sqlite"
+        self.path = (
+            Path(folder or paths.EMBEDDINGS_CACHE).resolve()
+            / f"{slug}-{_digest(self._spec_json)}.sqlite"
+        )
         self.encode([], np.empty)  # makes the file, or checks it
 
-    def encode(self, keys: Sequence[str], compute: Callable[[list[int]], np.ndarray], *, batch_size: int = 32,
-               progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+    def encode(
+        self,
+        keys: Sequence[str],
+        compute: Callable[[list[int]], np.ndarray],
+        *,
+        batch_size: int = 32,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
         """Vectors of the items with these keys (`text_key`, `image_key`): row i belongs to keys[i]; float32 [n, dim].
 
         compute(indices) encodes the items at these indices of `keys`, the first with each missing key, at
@@ -94,17 +106,23 @@ class EmbeddingCache:
         A vector that doesn't agree with its checksum is named in a warning, encoded again and replaced.
         Raises Hw2Error for a bad result of compute (its batch isn't written).
         """
-        require(batch_size > 0, f"batch_size is {batch_size}", where="encode", todo="give 1 or more")
+        require(
+            batch_size > 0, f"batch_size is {batch_size}", where="encode", todo="give 1 or more"
+        )
         try:
             return self._encode(keys, compute, batch_size, progress)
         except CorruptStoreError as error:
             if error.where != str(self.path):
                 raise
-            warnings.warn(f"{error.where}: {error.what}; moved aside and started anew", stacklevel=2)
+            warnings.warn(
+                f"{error.where}: {error.what}; moved aside and started anew", stacklevel=2
+            )
             _move_aside(self.path, self._inode)
             return self._encode(keys, compute, batch_size, progress)
 
-    def _encode(self, keys: Sequence[str], compute: Callable, batch_size: int, progress: Callable | None) -> np.ndarray:
+    def _encode(
+        self, keys: Sequence[str], compute: Callable, batch_size: int, progress: Callable | None
+    ) -> np.ndarray:
         self.n_encoded, vectors = 0, np.empty((len(keys), self.dim), np.float32)
         first: dict[str, int] = {}
         places = [first.setdefault(key, i) for i, key in enumerate(keys)]
@@ -113,7 +131,7 @@ class EmbeddingCache:
             missing = self._read(store, first, vectors)
             self.n_found = len(first) - len(missing)
             for start in range(0, len(missing), batch_size):
-                batch = missing[start:start + batch_size]
+                batch = missing[start : start + batch_size]
                 vectors[batch] = self._checked(compute(list(batch)), len(batch))
                 store.query("BEGIN IMMEDIATE")
                 for key, blob in ((keys[i], vectors[i].astype("<f4").tobytes()) for i in batch):
@@ -133,7 +151,9 @@ class EmbeddingCache:
                     if checksum == _checksum(self._spec_json, key, vector):
                         vectors[row] = np.frombuffer(vector, "<f4")
                         break
-                    warnings.warn(f"{self.path}: {key!r} {_ALTERED}; it is encoded again", stacklevel=4)
+                    warnings.warn(
+                        f"{self.path}: {key!r} {_ALTERED}; it is encoded again", stacklevel=4
+                    )
                 else:
                     missing.append(row)
         return missing
@@ -144,9 +164,12 @@ class EmbeddingCache:
         with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, and is refused
             if fits and np.isfinite(vectors.astype(np.float32)).all():
                 return vectors
-        raise Hw2Error(f"the encoder returned {vectors.dtype} {list(vectors.shape)}, not floats "
-                       f"{[n_rows, self.dim]} that are finite in float32; nothing of this batch was written",
-                       where=self.path, todo="check the encoder, and dim in the spec")
+        raise Hw2Error(
+            f"the encoder returned {vectors.dtype} {list(vectors.shape)}, not floats "
+            f"{[n_rows, self.dim]} that are finite in float32; nothing of this batch was written",
+            where=self.path,
+            todo="check the encoder, and dim in the spec",
+        )
 
 
 class _Store(sqlite3.Connection):
@@ -167,7 +190,9 @@ def _naming(path: Path) -> Iterator[None]:
             what = f"this embedding store is cut or corrupt ({error})"
             raise CorruptStoreError(what, where=path, todo=_MOVE_AWAY) from error
         todo = "check permissions, disk space and the processes that use it"
-        raise Hw2Error(f"this embedding store is unusable ({error})", where=path, todo=todo) from error
+        raise Hw2Error(
+            f"this embedding store is unusable ({error})", where=path, todo=todo
+        ) from error
 
 
 def _canonical_json(spec: Mapping[str, Any]) -> str:
@@ -176,8 +201,12 @@ def _canonical_json(spec: Mapping[str, Any]) -> str:
             return json.dumps(dict(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError):
         pass  # a value that JSON can't hold
-    raise InputError("this isn't the spec of an embedding store", where=dict(spec), todo="give the fields "
-                     f"{', '.join(SPEC_FIELDS)}: texts, finite numbers or null; dim a whole number from 1")
+    raise InputError(
+        "this isn't the spec of an embedding store",
+        where=dict(spec),
+        todo="give the fields "
+        f"{', '.join(SPEC_FIELDS)}: texts, finite numbers or null; dim a whole number from 1",
+    )
 
 
 def _digest(spec_json: str) -> str:
@@ -219,21 +248,33 @@ def _open(path: Path, spec_json: str = "") -> Iterator[_Store]:
                 store.execute("COMMIT")
             # Read, and closed where it can't be read, under the lock: SQLite removes the log beside an empty file,
             # which would be that of the new store if another process made one at this moment.
-            store.spec_json = "".join(str(value) for (value,) in store.query("SELECT value FROM meta"))
+            store.spec_json = "".join(
+                str(value) for (value,) in store.query("SELECT value FROM meta")
+            )
         except BaseException:
             store.close()
             raise
     with closing(store):
         store.query("PRAGMA synchronous = FULL")  # a commit outlives a power cut too
         if not path.stem.endswith(_digest(store.spec_json)):
-            raise InputError(f"this embedding store holds another spec than its name says: {store.spec_json}",
-                             where=path, todo="move it away, or give it back its own name")
-        store.create_function("agrees", 3, lambda *item: _checksum(store.spec_json, *item[:2]) == item[2])
+            raise InputError(
+                f"this embedding store holds another spec than its name says: {store.spec_json}",
+                where=path,
+                todo="move it away, or give it back its own name",
+            )
+        store.create_function(
+            "agrees", 3, lambda *item: _checksum(store.spec_json, *item[:2]) == item[2]
+        )
         yield store
 
 
 def _stores(folder: Path) -> list[Path]:
-    require(Path(folder).is_dir(), "no such folder of embedding stores", where=folder, todo="check the path")
+    require(
+        Path(folder).is_dir(),
+        "no such folder of embedding stores",
+        where=folder,
+        todo="check the path",
+    )
     return sorted(Path(folder).resolve().glob("*.sqlite"))
 
 
@@ -242,9 +283,20 @@ def list_stores(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for path in _stores(folder):
         with _open(path) as store:
-            spec, ((n_items,),) = json.loads(store.spec_json), store.query("SELECT count(*) FROM items")
-        rows.append({"file": path.name, "model": spec["model"], "items": n_items, "dim": spec["dim"],
-                     "size_mib": path.stat().st_size / 2**20, "spec": spec})
+            spec, ((n_items,),) = (
+                json.loads(store.spec_json),
+                store.query("SELECT count(*) FROM items"),
+            )
+        rows.append(
+            {
+                "file": path.name,
+                "model": spec["model"],
+                "items": n_items,
+                "dim": spec["dim"],
+                "size_mib": path.stat().st_size / 2**20,
+                "spec": spec,
+            }
+        )
     return rows
 
 

@@ -34,7 +34,9 @@ class Encoder:
         return self.spec["dim"]
 
 
-def embed(encoder: Encoder, items: Sequence[Any], *, batch_size: int | None = None) -> tuple[np.ndarray, EmbeddingCache]:
+def embed(
+    encoder: Encoder, items: Sequence[Any], *, batch_size: int | None = None
+) -> tuple[np.ndarray, EmbeddingCache]:
     """Vectors float32 [n, dim] of picture files or texts; what the cache holds isn't encoded again.
 
     The cache that comes back says how many were encoded and how many found. Written are 64 pictures or 256 texts at
@@ -43,15 +45,27 @@ def embed(encoder: Encoder, items: Sequence[Any], *, batch_size: int | None = No
     cache = EmbeddingCache(encoder.spec)
     key = text_key if encoder.of == "text" else (lambda path: image_key(Path(path).read_bytes()))
     with timing.progress_bar(len(items), f"{encoder.of}s") as bar:
-        vectors = cache.encode([key(item) for item in items], lambda rows: encoder.encode([items[i] for i in rows]),
-                               batch_size=batch_size or (256 if encoder.of == "text" else 64), progress=lambda n_done, _: bar.update(n_done - bar.n))
+        vectors = cache.encode(
+            [key(item) for item in items],
+            lambda rows: encoder.encode([items[i] for i in rows]),
+            batch_size=batch_size or (256 if encoder.of == "text" else 64),
+            progress=lambda n_done, _: bar.update(n_done - bar.n),
+        )
     return vectors, cache
 
 
-def _spec(model: Model, *towers: Model, preprocessing: str, pooling: str, dim: int) -> dict[str, Any]:
-    return {"model": model.id, "revision": model.revision,
-            "weights_sha256": " ".join(m.fingerprint for m in (model, *towers)),
-            "preprocessing": preprocessing, "pooling": pooling, "dtype": "float32", "dim": dim}
+def _spec(
+    model: Model, *towers: Model, preprocessing: str, pooling: str, dim: int
+) -> dict[str, Any]:
+    return {
+        "model": model.id,
+        "revision": model.revision,
+        "weights_sha256": " ".join(m.fingerprint for m in (model, *towers)),
+        "preprocessing": preprocessing,
+        "pooling": pooling,
+        "dtype": "float32",
+        "dim": dim,
+    }
 
 
 def sentence_encoder(model: Model, *, device: str) -> Encoder:
@@ -59,16 +73,35 @@ def sentence_encoder(model: Model, *, device: str) -> Encoder:
     from sentence_transformers import SentenceTransformer
 
     hub.check_tokenizer(model.path)
-    with explained("the model doesn't load as a sentence encoder", OSError, ValueError, KeyError, where=model.id,
-                   todo="give a sentence-transformers folder"):
-        network = SentenceTransformer(str(model.path), device=device, trust_remote_code=False, local_files_only=True,
-                                      model_kwargs={"dtype": "float32"})
+    with explained(
+        "the model doesn't load as a sentence encoder",
+        OSError,
+        ValueError,
+        KeyError,
+        where=model.id,
+        todo="give a sentence-transformers folder",
+    ):
+        network = SentenceTransformer(
+            str(model.path),
+            device=device,
+            trust_remote_code=False,
+            local_files_only=True,
+            model_kwargs={"dtype": "float32"},
+        )
 
     def encode(texts: list[str]) -> np.ndarray:
-        return network.encode(texts, batch_size=N_TEXTS, convert_to_numpy=True, show_progress_bar=False)
+        return network.encode(
+            texts, batch_size=N_TEXTS, convert_to_numpy=True, show_progress_bar=False
+        )
 
     dim = network.get_embedding_dimension()
-    return Encoder(_spec(model, preprocessing=f"max {network.max_seq_length} tokens", pooling="mean, L2", dim=dim), encode, "text")
+    return Encoder(
+        _spec(
+            model, preprocessing=f"max {network.max_seq_length} tokens", pooling="mean, L2", dim=dim
+        ),
+        encode,
+        "text",
+    )
 
 
 def image_encoder(model: Model, *, geometry: str, device: str) -> Encoder:
@@ -82,15 +115,23 @@ def image_encoder(model: Model, *, geometry: str, device: str) -> Encoder:
         _load(network, model)
         network.fc = torch.nn.Identity()
         preset = torchvision.models.ResNet50_Weights[model.revision].transforms()
-        transform, preprocessing = _geometry(preset, 224, preset.mean, preset.std, geometry), f"torchvision {model.revision}"
+        transform, preprocessing = (
+            _geometry(preset, 224, preset.mean, preset.std, geometry),
+            f"torchvision {model.revision}",
+        )
         dim = 2048
     elif architecture == "tf_efficientnet_lite0":
         network, transform = _efficientnet_lite0(model, geometry)
         preprocessing, dim = f"timm {architecture}", network.num_features
     else:
-        raise InputError("this isn't an image encoder that is known here", where=model.id,
-                         todo="use torchvision:resnet50-v1 or sample:efficientnet-lite0")
-    spec = _spec(model, preprocessing=f"{preprocessing}, {geometry}", pooling="global average", dim=dim)
+        raise InputError(
+            "this isn't an image encoder that is known here",
+            where=model.id,
+            todo="use torchvision:resnet50-v1 or sample:efficientnet-lite0",
+        )
+    spec = _spec(
+        model, preprocessing=f"{preprocessing}, {geometry}", pooling="global average", dim=dim
+    )
     network = _fold_batch_norms(network.eval()).to(device, memory_format=torch.channels_last)
     return Encoder(spec, _image_batches(network, transform, device), "image")
 
@@ -116,26 +157,46 @@ def clip_encoders(model: Model, *, geometry: str, device: str) -> tuple[Encoder,
         network, tokenise, transform = _sample_clip(model, *towers, geometry)
         dim = model.facts["embed_dim"]
     else:
-        raise InputError("this isn't a CLIP model that is known here", where=model.id,
-                         todo="use openai:ViT-B-32 or sample:clip")
+        raise InputError(
+            "this isn't a CLIP model that is known here",
+            where=model.id,
+            todo="use openai:ViT-B-32 or sample:clip",
+        )
     network = _fold_batch_norms(network.eval()).to(device, memory_format=torch.channels_last)
 
     def encode_texts(texts: list[str]) -> np.ndarray:
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         vectors = np.empty((len(texts), dim), np.float32)
         with torch.inference_mode():
-            for rows in (order[k:k + N_TEXTS] for k in range(0, len(order), N_TEXTS)):
-                vectors[rows] = network.encode_text(tokenise([texts[i] for i in rows]).to(device)).float().cpu().numpy()
+            for rows in (order[k : k + N_TEXTS] for k in range(0, len(order), N_TEXTS)):
+                vectors[rows] = (
+                    network.encode_text(tokenise([texts[i] for i in rows]).to(device))
+                    .float()
+                    .cpu()
+                    .numpy()
+                )
         return vectors
 
-    image = _spec(model, *towers, preprocessing=f"open_clip, {geometry}", pooling="image projection", dim=dim)
-    text = _spec(model, *towers, preprocessing="open_clip tokens", pooling="text projection", dim=dim)
-    return (Encoder(image, _image_batches(network.encode_image, transform, device), "image"),
-            Encoder(text, encode_texts, "text"))
+    image = _spec(
+        model, *towers, preprocessing=f"open_clip, {geometry}", pooling="image projection", dim=dim
+    )
+    text = _spec(
+        model, *towers, preprocessing="open_clip tokens", pooling="text projection", dim=dim
+    )
+    return (
+        Encoder(image, _image_batches(network.encode_image, transform, device), "image"),
+        Encoder(text, encode_texts, "text"),
+    )
 
 
-def _geometry(own: Transform, size: int, mean: Sequence[float], std: Sequence[float], geometry: str,
-              interpolation: str = "bilinear") -> Transform:
+def _geometry(
+    own: Transform,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    geometry: str,
+    interpolation: str = "bilinear",
+) -> Transform:
     """The library's own transform (its centre crop drops the sides of a 4:3 picture), or the whole picture squeezed."""
     import torch
     from torchvision.transforms import InterpolationMode, v2
@@ -143,22 +204,40 @@ def _geometry(own: Transform, size: int, mean: Sequence[float], std: Sequence[fl
     if geometry == "crop":
         return own
     if geometry != "whole":
-        raise InputError(f"no picture geometry {geometry!r}", where="profile", todo='use "whole" or "crop"')
-    return v2.Compose([v2.Resize((size, size), InterpolationMode(interpolation)), v2.ToImage(),
-                       v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
+        raise InputError(
+            f"no picture geometry {geometry!r}", where="profile", todo='use "whole" or "crop"'
+        )
+    return v2.Compose(
+        [
+            v2.Resize((size, size), InterpolationMode(interpolation)),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(list(mean), list(std)),
+        ]
+    )
 
 
-def _sample_clip(model: Model, image: Model, text: Model, geometry: str) -> tuple[Any, Callable, Transform]:
+def _sample_clip(
+    model: Model, image: Model, text: Model, geometry: str
+) -> tuple[Any, Callable, Transform]:
     """open_clip's model of two frozen towers and the two projections of `model`: (network, tokenise, transform)."""
     import open_clip
     from safetensors.torch import load_file
     from transformers import AutoTokenizer
 
     network = open_clip.CustomTextCLIP(
-        model.facts["embed_dim"], {"timm_model_name": image.facts["architecture"], "timm_pool": "", "image_size": 224},
-        {"hf_model_name": str(text.path), "hf_proj_type": "linear", "hf_pooler_type": "mean_pooler"})
+        model.facts["embed_dim"],
+        {"timm_model_name": image.facts["architecture"], "timm_pool": "", "image_size": 224},
+        {
+            "hf_model_name": str(text.path),
+            "hf_proj_type": "linear",
+            "hf_pooler_type": "mean_pooler",
+        },
+    )
     network.visual.trunk, transform = _efficientnet_lite0(image, geometry)
-    network.load_state_dict(load_file(model.path), strict=False)  # the projections; the towers have their weights
+    network.load_state_dict(
+        load_file(model.path), strict=False
+    )  # the projections; the towers have their weights
     tokeniser = AutoTokenizer.from_pretrained(text.path)
 
     def tokenise(texts: list[str]) -> torch.Tensor:  # open_clip's own pads every text to one length
@@ -171,10 +250,16 @@ def _efficientnet_lite0(model: Model, geometry: str) -> tuple[Any, Transform]:
     """timm's EfficientNet-Lite0 without its classifier: the wheel has other names, the same tensors in the same order."""
     import timm
 
-    network, mean, std = timm.create_model(model.facts["architecture"]), model.facts["mean"], model.facts["std"]
+    network, mean, std = (
+        timm.create_model(model.facts["architecture"]),
+        model.facts["mean"],
+        model.facts["std"],
+    )
     _load(network, model, by_order=True)
     network.reset_classifier(0)
-    own = timm.data.create_transform((3, 224, 224), interpolation="bicubic", crop_pct=0.875, mean=mean, std=std)
+    own = timm.data.create_transform(
+        (3, 224, 224), interpolation="bicubic", crop_pct=0.875, mean=mean, std=std
+    )
     return network, _geometry(own, 224, mean, std, geometry, interpolation="bicubic")
 
 
@@ -192,22 +277,36 @@ def _fold_batch_norms(network: torch.nn.Module) -> torch.nn.Module:
             before = name
         elif isinstance(module, torch.nn.BatchNorm2d):
             network.set_submodule(before, fuse_conv_bn_eval(network.get_submodule(before), module))
-            network.set_submodule(name, getattr(module, "act", torch.nn.Identity()))  # timm's norms hold their activation
+            network.set_submodule(
+                name, getattr(module, "act", torch.nn.Identity())
+            )  # timm's norms hold their activation
     return network
 
 
-def _image_batches(forward: Callable[[torch.Tensor], torch.Tensor], transform: Transform,
-                   device: str) -> Callable[[list[Any]], np.ndarray]:
+def _image_batches(
+    forward: Callable[[torch.Tensor], torch.Tensor], transform: Transform, device: str
+) -> Callable[[list[Any]], np.ndarray]:
     import torch
 
-    n_at_once = 4 if device == "cpu" else 64  # on a CPU more than fits the caches is several times slower
+    n_at_once = (
+        4 if device == "cpu" else 64
+    )  # on a CPU more than fits the caches is several times slower
 
     def encode(files: list[Any]) -> np.ndarray:
         vectors = []
-        for i in range(0, len(files), n_at_once):  # opened just before they are used, while they are in the caches
-            images = torch.stack([transform(daquar.open_image(Path(f))) for f in files[i:i + n_at_once]])
+        for i in range(
+            0, len(files), n_at_once
+        ):  # opened just before they are used, while they are in the caches
+            images = torch.stack(
+                [transform(daquar.open_image(Path(f))) for f in files[i : i + n_at_once]]
+            )
             with torch.inference_mode():  # (n, 3, size, size) -> (n, dim)
-                vectors.append(forward(images.to(device, memory_format=torch.channels_last)).float().cpu().numpy())
+                vectors.append(
+                    forward(images.to(device, memory_format=torch.channels_last))
+                    .float()
+                    .cpu()
+                    .numpy()
+                )
         return np.concatenate(vectors)
 
     return encode
@@ -216,6 +315,10 @@ def _image_batches(forward: Callable[[torch.Tensor], torch.Tensor], transform: T
 def _load(network: torch.nn.Module, model: Model, *, by_order: bool = False) -> None:
     import torch
 
-    with explained("the weights don't load", where=model.id, todo="fetch the file again"):  # of many types
+    with explained(
+        "the weights don't load", where=model.id, todo="fetch the file again"
+    ):  # of many types
         state = torch.load(model.path, map_location="cpu", weights_only=True)
-        network.load_state_dict(dict(zip(network.state_dict(), state.values(), strict=True)) if by_order else state)
+        network.load_state_dict(
+            dict(zip(network.state_dict(), state.values(), strict=True)) if by_order else state
+        )

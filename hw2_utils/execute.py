@@ -29,14 +29,24 @@ def parse_value(notebook: str, name: str, text: str) -> Any:
 
     A path or model folder given relative to the working directory becomes absolute: the kernel runs elsewhere.
     """
-    default = runs.declared_parameters(notebook).get(name, "")  # an unknown name is refused by `run`
+    default = runs.declared_parameters(notebook).get(
+        name, ""
+    )  # an unknown name is refused by `run`
     if isinstance(default, str):
-        is_path = name in profiles.PATH_PARAMETERS or (name in profiles.MODEL_PARAMETERS and Path(text).exists())
-        return str(Path(text).expanduser().absolute()) if text and is_path and not text.startswith("hub:") else text
+        is_path = name in profiles.PATH_PARAMETERS or (
+            name in profiles.MODEL_PARAMETERS and Path(text).exists()
+        )
+        return (
+            str(Path(text).expanduser().absolute())
+            if text and is_path and not text.startswith("hub:")
+            else text
+        )
     try:
         return json.loads(text)
     except ValueError:
-        raise InputError(f"{text!r} isn't JSON", where=f"parameter {name}", todo=f"default: {default!r}") from None
+        raise InputError(
+            f"{text!r} isn't JSON", where=f"parameter {name}", todo=f"default: {default!r}"
+        ) from None
 
 
 def run(notebook: str, parameters: Mapping[str, Any], *, out: Path | None = None) -> Path:
@@ -49,12 +59,21 @@ def run(notebook: str, parameters: Mapping[str, Any], *, out: Path | None = None
     notebook = source.stem
     runs.check_parameters(notebook, parameters)
     profile = parameters.get("profile") or runs.declared_parameters(notebook)["profile"]
-    run_dir = (out or Path(parameters.get("run_dir") or paths.RUNS / profile / notebook)).expanduser().resolve()
+    run_dir = (
+        (out or Path(parameters.get("run_dir") or paths.RUNS / profile / notebook))
+        .expanduser()
+        .resolve()
+    )
     run_id = runs.new_run_id()
     folder = run_dir.with_name(f"{run_dir.name}.tmp-{run_id}")
     os.environ.update({**MALLOC, **os.environ})  # what the user has set stays
-    os.environ.update(HW2_RUNNER="1", HW2_RUN_ID=run_id, HF_HUB_DISABLE_PROGRESS_BARS="1",  # noise on a page
-                      PYTHONWARNINGS="ignore::FutureWarning", TRANSFORMERS_VERBOSITY="error")
+    os.environ.update(
+        HW2_RUNNER="1",
+        HW2_RUN_ID=run_id,
+        HF_HUB_DISABLE_PROGRESS_BARS="1",  # noise on a page
+        PYTHONWARNINGS="ignore::FutureWarning",
+        TRANSFORMERS_VERBOSITY="error",
+    )
     expected_s = last_seconds(run_dir) or profiles.load(profile)["expected_s"][notebook]
     # the folder is claimed to the end, also for the kernel: it ends when this process does
     with runs.claim(run_dir), live_line(notebook, expected_s):
@@ -62,8 +81,11 @@ def run(notebook: str, parameters: Mapping[str, Any], *, out: Path | None = None
         try:
             _execute(source, folder / "notebook.ipynb", {**parameters, "run_dir": str(run_dir)})
             if (status := runs.status_of(folder)) != "complete":
-                raise Hw2Error(f"the notebook ended, but its record is {status or 'absent'}", where=notebook,
-                               todo="its last cell must call run.finish()")
+                raise Hw2Error(
+                    f"the notebook ended, but its record is {status or 'absent'}",
+                    where=notebook,
+                    todo="its last cell must call run.finish()",
+                )
         except BaseException as error:
             _keep_failed(run_dir, folder, error)
             raise
@@ -76,13 +98,24 @@ def _execute(source: Path, executed: Path, parameters: dict[str, Any]) -> None:
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of typed parameters, which it can't parse
+    logging.getLogger("papermill").setLevel(
+        logging.ERROR
+    )  # it warns of typed parameters, which it can't parse
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        pm.execute_notebook(str(source), str(executed), parameters=parameters, kernel_name="python3", language="python",
-                            cwd=str(paths.NOTEBOOKS), progress_bar=False, start_timeout=120,
-                            execution_timeout=CELL_TIMEOUT_S, request_save_on_cell_execute=True,
-                            extra_arguments=["--IPKernelApp.log_level=ERROR"])  # it listens on loopback only, and says so
+        pm.execute_notebook(
+            str(source),
+            str(executed),
+            parameters=parameters,
+            kernel_name="python3",
+            language="python",
+            cwd=str(paths.NOTEBOOKS),
+            progress_bar=False,
+            start_timeout=120,
+            execution_timeout=CELL_TIMEOUT_S,
+            request_save_on_cell_execute=True,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        )  # it listens on loopback only, and says so
     except PapermillExecutionError as error:
         what = error.evalue or error.ename
         kind = InputError if error.ename == "InputError" else Hw2Error
@@ -90,8 +123,14 @@ def _execute(source: Path, executed: Path, parameters: dict[str, Any]) -> None:
         raise kind(f"{name}{what}", where=f"{source.name}, cell {error.cell_index + 1}") from error
     except (CellTimeoutError, DeadKernelError) as error:
         slow = isinstance(error, CellTimeoutError)
-        what = f"a cell ran longer than {CELL_TIMEOUT_S} s" if slow else "the kernel died (out of memory?)"
-        raise Hw2Error(what, where=source.name, todo="close other programs, or lower batch_size or epochs") from error
+        what = (
+            f"a cell ran longer than {CELL_TIMEOUT_S} s"
+            if slow
+            else "the kernel died (out of memory?)"
+        )
+        raise Hw2Error(
+            what, where=source.name, todo="close other programs, or lower batch_size or epochs"
+        ) from error
 
 
 def _keep_failed(run_dir: Path, folder: Path, error: BaseException) -> None:
@@ -101,7 +140,9 @@ def _keep_failed(run_dir: Path, folder: Path, error: BaseException) -> None:
     record = failed / "result.json"
     if record.is_file():
         data = json.loads(record.read_text(encoding="utf-8"))
-        data["run"].update(status="failed", error=f"{type(error).__name__}: {error}", end=runs.now())
+        data["run"].update(
+            status="failed", error=f"{type(error).__name__}: {error}", end=runs.now()
+        )
         runs.write_json(record, data)
 
 
@@ -111,8 +152,12 @@ def live_line(notebook: str, expected_s: float) -> Iterator[None]:
     begin, ended, redrawn = time.monotonic(), threading.Event(), sys.stderr.isatty()
 
     def say(word: str, end: str = "") -> None:
-        text = f"{notebook:22} {word:8} {time.monotonic() - begin:5.0f} s of about {expected_s:.0f} s"
-        print(f"\r\033[K{text}{end}" if redrawn else f"{text}\n", end="", file=sys.stderr, flush=True)
+        text = (
+            f"{notebook:22} {word:8} {time.monotonic() - begin:5.0f} s of about {expected_s:.0f} s"
+        )
+        print(
+            f"\r\033[K{text}{end}" if redrawn else f"{text}\n", end="", file=sys.stderr, flush=True
+        )
 
     def tick() -> None:
         while not ended.wait(1 if redrawn else 60):
@@ -132,4 +177,8 @@ def live_line(notebook: str, expected_s: float) -> Iterator[None]:
 def last_seconds(run_dir: Path) -> float | None:
     """How long the previous complete run took, from its record."""
     start, end = (runs._run_field(run_dir, name) for name in ("start", "end"))
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() if start and end else None
+    return (
+        (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+        if start and end
+        else None
+    )

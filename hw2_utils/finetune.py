@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 EVAL_BATCH_SIZE = 64
 N_MEMORY_STEPS = 4
-Rate = float | tuple[float, float]  # one learning rate, or LoRA+'s two (Hayou et al. 2024, arXiv 2402.12354): of A, of B
+Rate = (
+    float | tuple[float, float]
+)  # one learning rate, or LoRA+'s two (Hayou et al. 2024, arXiv 2402.12354): of A, of B
 
 
 def tokenizer(model: Model) -> PreTrainedTokenizerBase:
@@ -38,12 +40,21 @@ def tokenizer(model: Model) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     hub.check_tokenizer(model.path)
-    with explained("the model has no tokenizer that loads", OSError, ValueError, KeyError, TypeError, where=model.id,
-                   todo="add the tokenizer's files to the model folder"):
+    with explained(
+        "the model has no tokenizer that loads",
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        where=model.id,
+        todo="add the tokenizer's files to the model folder",
+    ):
         return AutoTokenizer.from_pretrained(model.path, trust_remote_code=False)
 
 
-def tokenise(frame: pd.DataFrame, tok: PreTrainedTokenizerBase, *, classes: Sequence[str], max_length: int) -> Dataset:
+def tokenise(
+    frame: pd.DataFrame, tok: PreTrainedTokenizerBase, *, classes: Sequence[str], max_length: int
+) -> Dataset:
     """Token ids without padding, labels as class indices, rows in order.
 
     `max_length` is always explicit: a tokenizer without a length of its own would neither cut nor pad.
@@ -52,8 +63,11 @@ def tokenise(frame: pd.DataFrame, tok: PreTrainedTokenizerBase, *, classes: Sequ
 
     index = {name: i for i, name in enumerate(classes)}
     encoded = tok(frame["text"].tolist(), truncation=True, max_length=max_length)
-    columns = {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"],
-               "labels": [index[label] for label in frame["label"]]}
+    columns = {
+        "input_ids": encoded["input_ids"],
+        "attention_mask": encoded["attention_mask"],
+        "labels": [index[label] for label in frame["label"]],
+    }
     return Dataset.from_dict(columns)
 
 
@@ -70,17 +84,32 @@ def classifier(model: Model, *, classes: Sequence[str], seed: int) -> nn.Module:
     transformers.set_seed(seed)
     transformers.logging.set_verbosity_error()
     names = dict(enumerate(classes))
-    with explained("the model doesn't load as a text classifier", OSError, ValueError, RuntimeError, KeyError, where=model.id,
-                   todo="give a complete encoder folder in Hugging Face's layout"):
+    with explained(
+        "the model doesn't load as a text classifier",
+        OSError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        where=model.id,
+        todo="give a complete encoder folder in Hugging Face's layout",
+    ):
         return transformers.AutoModelForSequenceClassification.from_pretrained(
-            model.path, num_labels=len(classes), id2label=names, label2id={v: k for k, v in names.items()},
-            dtype="float32", trust_remote_code=False, **model.config)
+            model.path,
+            num_labels=len(classes),
+            id2label=names,
+            label2id={v: k for k, v in names.items()},
+            dtype="float32",
+            trust_remote_code=False,
+            **model.config,
+        )
 
 
 def count_parameters(network: nn.Module) -> dict[str, int]:
     """`params_total` and `params_trainable`; with PEFT the head counts twice: frozen original and trained copy."""
-    return {"params_total": sum(p.numel() for p in network.parameters()),
-            "params_trainable": sum(p.numel() for p in network.parameters() if p.requires_grad)}
+    return {
+        "params_total": sum(p.numel() for p in network.parameters()),
+        "params_trainable": sum(p.numel() for p in network.parameters() if p.requires_grad),
+    }
 
 
 def with_lora(network: nn.Module, peft_config: PeftConfig | None) -> nn.Module:
@@ -102,8 +131,16 @@ class Recipe:
     device: str
 
 
-def trainer(network: nn.Module, train: Dataset, tok: PreTrainedTokenizerBase | None, recipe: Recipe, *,
-            learning_rate: Rate, seed: int, folder: str) -> Any:
+def trainer(
+    network: nn.Module,
+    train: Dataset,
+    tok: PreTrainedTokenizerBase | None,
+    recipe: Recipe,
+    *,
+    learning_rate: Rate,
+    seed: int,
+    folder: str,
+) -> Any:
     """Hugging Face's Trainer, its defaults kept but for these; batches of equal lengths, so little of them is padding."""
     import torch
     from peft.optimizers import create_loraplus_optimizer
@@ -115,30 +152,70 @@ def trainer(network: nn.Module, train: Dataset, tok: PreTrainedTokenizerBase | N
 
         def __iter__(self) -> Iterator[int]:
             order = torch.tensor(list(super().__iter__()))
-            n = len(order) // self.batch_size * self.batch_size  # a last batch that isn't full stays the last
+            n = (
+                len(order) // self.batch_size * self.batch_size
+            )  # a last batch that isn't full stays the last
             batches = order[:n].view(-1, self.batch_size)
-            return iter([*batches[torch.randperm(len(batches), generator=self.generator)].flatten().tolist(), *order[n:].tolist()])
+            return iter(
+                [
+                    *batches[torch.randperm(len(batches), generator=self.generator)]
+                    .flatten()
+                    .tolist(),
+                    *order[n:].tolist(),
+                ]
+            )
 
     class GroupedTrainer(Trainer):
         def _get_train_sampler(self, train_dataset: Dataset) -> LengthGroupedSampler:
-            return ShuffledBatches(self.args.train_batch_size, train_dataset, generator=torch.Generator().manual_seed(seed))
+            return ShuffledBatches(
+                self.args.train_batch_size,
+                train_dataset,
+                generator=torch.Generator().manual_seed(seed),
+            )
 
     on_gpu, optimizer = recipe.device == "cuda", None
     if isinstance(learning_rate, tuple):
         learning_rate, rate_b = learning_rate
-        optimizer = create_loraplus_optimizer(network, torch.optim.AdamW, lr=learning_rate, loraplus_lr_ratio=rate_b / learning_rate)
+        optimizer = create_loraplus_optimizer(
+            network, torch.optim.AdamW, lr=learning_rate, loraplus_lr_ratio=rate_b / learning_rate
+        )
     args = TrainingArguments(
-        output_dir=folder, num_train_epochs=recipe.epochs, per_device_train_batch_size=recipe.batch_size,
-        learning_rate=learning_rate, seed=seed, data_seed=seed,
-        eval_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True, label_names=["labels"],
+        output_dir=folder,
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=recipe.batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        data_seed=seed,
+        eval_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        label_names=["labels"],
         logging_steps=0.01,  # a hundred points: each is a wait for the GPU
-        logging_nan_inf_filter=False, use_cpu=not on_gpu, bf16=on_gpu and recipe.bf16, dataloader_pin_memory=on_gpu)
-    return GroupedTrainer(model=network, args=args, train_dataset=train, processing_class=tok, optimizers=(optimizer, None),
-                   data_collator=DataCollatorWithPadding(tok) if tok else None)
+        logging_nan_inf_filter=False,
+        use_cpu=not on_gpu,
+        bf16=on_gpu and recipe.bf16,
+        dataloader_pin_memory=on_gpu,
+    )
+    return GroupedTrainer(
+        model=network,
+        args=args,
+        train_dataset=train,
+        processing_class=tok,
+        optimizers=(optimizer, None),
+        data_collator=DataCollatorWithPadding(tok) if tok else None,
+    )
 
 
-def train(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, recipe: Recipe, *, learning_rate: Rate,
-          seed: int) -> dict[str, Any]:
+def train(
+    network: nn.Module,
+    data: Dataset,
+    tok: PreTrainedTokenizerBase,
+    recipe: Recipe,
+    *,
+    learning_rate: Rate,
+    seed: int,
+) -> dict[str, Any]:
     """Trains in place; returns `train_time_s` (evaluation and saving are outside), `samples_per_s` and the loss curve.
 
     Raises Hw2Error when the loss is no number, or memory runs out.
@@ -147,28 +224,48 @@ def train(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, recip
     import transformers
 
     with tempfile.TemporaryDirectory() as folder:
-        run = trainer(network, data, tok, recipe, learning_rate=learning_rate, seed=seed, folder=folder)
+        run = trainer(
+            network, data, tok, recipe, learning_rate=learning_rate, seed=seed, folder=folder
+        )
         run.remove_callback(transformers.PrinterCallback)
-        if os.environ.get("HW2_RUNNER") != "1":  # a bar with the time left, without the library's hundred lines of losses
-            run.add_callback(type("Progress", (transformers.ProgressCallback,), {"on_log": lambda *_, **__: None}))
+        if (
+            os.environ.get("HW2_RUNNER") != "1"
+        ):  # a bar with the time left, without the library's hundred lines of losses
+            run.add_callback(
+                type(
+                    "Progress", (transformers.ProgressCallback,), {"on_log": lambda *_, **__: None}
+                )
+            )
         transformers.set_seed(seed)
         try:
             with timing.timed(recipe.device) as clock:
                 run.train()
         except (torch.OutOfMemoryError, MemoryError) as error:
-            raise Hw2Error("training ran out of memory", where=f"batch_size {recipe.batch_size}",
-                           todo="lower batch_size, or train with LoRA") from error
+            raise Hw2Error(
+                "training ran out of memory",
+                where=f"batch_size {recipe.batch_size}",
+                todo="lower batch_size, or train with LoRA",
+            ) from error
         log = [(entry["step"], entry["loss"]) for entry in run.state.log_history if "loss" in entry]
     bad = [step for step, loss in log if not math.isfinite(loss)]
     if bad:
-        raise Hw2Error(f"the training loss is no number at step {bad[0]}", where=f"learning_rate {learning_rate}",
-                       todo="lower learning_rate")
+        raise Hw2Error(
+            f"the training loss is no number at step {bad[0]}",
+            where=f"learning_rate {learning_rate}",
+            todo="lower learning_rate",
+        )
     n_samples = min(len(data) * recipe.epochs, run.state.global_step * recipe.batch_size)
-    return {"train_time_s": clock.time_s, "samples_per_s": n_samples / clock.time_s, "timing_note": clock.note,
-            "curve": pd.DataFrame(log, columns=["step", "loss"])}
+    return {
+        "train_time_s": clock.time_s,
+        "samples_per_s": n_samples / clock.time_s,
+        "timing_note": clock.note,
+        "curve": pd.DataFrame(log, columns=["step", "loss"]),
+    }
 
 
-def log_probs(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, *, device: str) -> np.ndarray:
+def log_probs(
+    network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, *, device: str
+) -> np.ndarray:
     """Log-probabilities float32 [n, n_classes] in the data's own order; batches run from the shortest text to the longest."""
     import torch
 
@@ -178,28 +275,55 @@ def log_probs(network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, *
     out: np.ndarray | None = None
     with torch.inference_mode():
         for start in range(0, len(order), EVAL_BATCH_SIZE):
-            rows = order[start:start + EVAL_BATCH_SIZE]
+            rows = order[start : start + EVAL_BATCH_SIZE]
             batch = tok.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt").to(device)
             found = torch.log_softmax(network(**batch).logits.float(), dim=-1).cpu().numpy()
             out = np.empty((len(ids), found.shape[1]), np.float32) if out is None else out
             out[rows] = found
     if out is None or not np.isfinite(out).all():
-        raise Hw2Error("the model's outputs are no numbers", where="prediction", todo="lower learning_rate")
+        raise Hw2Error(
+            "the model's outputs are no numbers", where="prediction", todo="lower learning_rate"
+        )
     return out
 
 
-def fine_tune(model: Model, splits: Mapping[str, pd.DataFrame], recipe: Recipe, *, classes: Sequence[str],
-              peft_config: PeftConfig | None, learning_rate: Rate, method: str, seed: int) -> dict[str, Any]:
+def fine_tune(
+    model: Model,
+    splits: Mapping[str, pd.DataFrame],
+    recipe: Recipe,
+    *,
+    classes: Sequence[str],
+    peft_config: PeftConfig | None,
+    learning_rate: Rate,
+    method: str,
+    seed: int,
+) -> dict[str, Any]:
     """One training of one method and seed: counts, times, learning curve, predictions on val and test, sizes on disk."""
     tok = tokenizer(model)
     network = with_lora(classifier(model, classes=classes, seed=seed), peft_config)
     counts = count_parameters(network)
-    data = {s: tokenise(f, tok, classes=classes, max_length=recipe.max_length) for s, f in splits.items()}
+    data = {
+        s: tokenise(f, tok, classes=classes, max_length=recipe.max_length)
+        for s, f in splits.items()
+    }
     trained = train(network, data["train"], tok, recipe, learning_rate=learning_rate, seed=seed)
     with timing.timed(recipe.device) as evaluation:
-        scores = {s: log_probs(network, data[s], tok, device=recipe.device) for s in ("val", "test")}
-    frames = [metrics.predictions(splits[s], scores[s], method=method, seed=seed, split=s, classes=classes) for s in scores]
-    return {**counts, **trained, **save_cost(network), "eval_time_s": evaluation.time_s, "predictions": pd.concat(frames)}
+        scores = {
+            s: log_probs(network, data[s], tok, device=recipe.device) for s in ("val", "test")
+        }
+    frames = [
+        metrics.predictions(
+            splits[s], scores[s], method=method, seed=seed, split=s, classes=classes
+        )
+        for s in scores
+    ]
+    return {
+        **counts,
+        **trained,
+        **save_cost(network),
+        "eval_time_s": evaluation.time_s,
+        "predictions": pd.concat(frames),
+    }
 
 
 def save_cost(network: nn.Module) -> dict[str, float]:
@@ -212,8 +336,15 @@ def save_cost(network: nn.Module) -> dict[str, float]:
     return {"save_time_s": seconds, "checkpoint_mib": size / timing.MIB}
 
 
-def training_memory(model: Model, frame: pd.DataFrame, recipe: Recipe, *, classes: Sequence[str],
-                    peft_config: PeftConfig | None, learning_rate: Rate) -> dict[str, float]:
+def training_memory(
+    model: Model,
+    frame: pd.DataFrame,
+    recipe: Recipe,
+    *,
+    classes: Sequence[str],
+    peft_config: PeftConfig | None,
+    learning_rate: Rate,
+) -> dict[str, float]:
     """Memory of a training, in MiB above the libraries: weights, gradients, optimizer and activations.
 
     Runs the longest texts first, so that few steps reach the peak of an epoch. Call it through `timing.in_child`.
@@ -226,7 +357,11 @@ def training_memory(model: Model, frame: pd.DataFrame, recipe: Recipe, *, classe
     with timing.measure(recipe.device) as memory:
         network = with_lora(classifier(model, classes=classes, seed=0), peft_config)
         train(network, data, tok, recipe, learning_rate=learning_rate, seed=0)
-    return {name: value for name, value in vars(memory).items() if name.endswith("_mib") and value is not None}
+    return {
+        name: value
+        for name, value in vars(memory).items()
+        if name.endswith("_mib") and value is not None
+    }
 
 
 def _import_libraries(model: Model, recipe: Recipe) -> None:
@@ -234,7 +369,9 @@ def _import_libraries(model: Model, recipe: Recipe) -> None:
     import torch
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(model.path, trust_remote_code=False, **model.config)
+    config = transformers.AutoConfig.from_pretrained(
+        model.path, trust_remote_code=False, **model.config
+    )
     with torch.device("meta"):
         transformers.AutoModelForSequenceClassification.from_config(config)
     with tempfile.TemporaryDirectory() as folder:  # the smallest network that the Trainer takes
@@ -242,12 +379,20 @@ def _import_libraries(model: Model, recipe: Recipe) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- one comparison
-Methods = Mapping[str, tuple["PeftConfig | None", Rate]]  # name: PEFT configuration (None = full), learning rate
+Methods = Mapping[
+    str, tuple["PeftConfig | None", Rate]
+]  # name: PEFT configuration (None = full), learning rate
 TIMES = ["train_time_s", "samples_per_s", "eval_time_s", "save_time_s"]
 
 
-def run_methods(run: Run, model: Model, splits: Mapping[str, pd.DataFrame], methods: Methods, *,
-                classes: Sequence[str]) -> pd.DataFrame:
+def run_methods(
+    run: Run,
+    model: Model,
+    splits: Mapping[str, pd.DataFrame],
+    methods: Methods,
+    *,
+    classes: Sequence[str],
+) -> pd.DataFrame:
     """Trains each (method, seed) as one part; predictions and costs go on record. Returns the learning curves."""
     settings, curves = run.settings, []
     recipe = _recipe(run)
@@ -259,43 +404,84 @@ def run_methods(run: Run, model: Model, splits: Mapping[str, pd.DataFrame], meth
         for seed in settings.seeds:
             results[seed] = run.part(
                 {**options, **vars(recipe), "seed": seed, "n_train": len(splits["train"])},
-                functools.partial(fine_tune, model, splits, recipe, classes=classes, seed=seed, **options),
-                modules=["finetune", "timing"])
+                functools.partial(
+                    fine_tune, model, splits, recipe, classes=classes, seed=seed, **options
+                ),
+                modules=["finetune", "timing"],
+            )
             curves.append(results[seed]["curve"].assign(method=method, seed=seed))
-            run.add_predictions(results[seed]["predictions"], file=f"{method}-seed{seed}", classes=classes)
+            run.add_predictions(
+                results[seed]["predictions"], file=f"{method}-seed{seed}", classes=classes
+            )
             if results[seed]["timing_note"]:
                 run.note(f"{method}, seed {seed}: {results[seed]['timing_note']}")
         for name in TIMES:
             times = {seed: result[name] for seed, result in results.items()}
-            run.add_metrics({"method": method, "split": "train", "seed": seed, "name": name, "value": value}
-                            for seed, value in {**times, None: np.mean(list(times.values()))}.items())
-        run.add_metrics({"method": method, "split": "train", "name": name, "value": results[settings.seeds[0]][name]}
-                        for name in ("params_total", "params_trainable", "checkpoint_mib"))
+            run.add_metrics(
+                {"method": method, "split": "train", "seed": seed, "name": name, "value": value}
+                for seed, value in {**times, None: np.mean(list(times.values()))}.items()
+            )
+        run.add_metrics(
+            {
+                "method": method,
+                "split": "train",
+                "name": name,
+                "value": results[settings.seeds[0]][name],
+            }
+            for name in ("params_total", "params_trainable", "checkpoint_mib")
+        )
     run.add_predictions(metrics.majority(splits, classes=classes), file="majority", classes=classes)
     return pd.concat(curves, ignore_index=True)
 
 
-def run_memory(run: Run, model: Model, frame: pd.DataFrame, methods: Methods, *, classes: Sequence[str]) -> None:
+def run_memory(
+    run: Run, model: Model, frame: pd.DataFrame, methods: Methods, *, classes: Sequence[str]
+) -> None:
     """Measures each method's training memory in a process of its own; methods that differ in the rate alone share one."""
     recipe, known = _recipe(run), {}
     for method, (peft_config, learning_rate) in methods.items():
         kind = runs.digest(peft_config)
         if kind not in known:
             known[kind] = run.part(
-                {"method": f"memory of {method}", "n_train": len(frame), "peft_config": peft_config, **vars(recipe)},
-                functools.partial(timing.in_child, training_memory, model, frame, recipe, classes=classes,
-                                  peft_config=peft_config, learning_rate=learning_rate),
-                modules=["finetune", "timing"])
-        run.add_metrics({"method": method, "split": "train", "name": name, "value": value}
-                        for name, value in known[kind].items() if name != "part")
+                {
+                    "method": f"memory of {method}",
+                    "n_train": len(frame),
+                    "peft_config": peft_config,
+                    **vars(recipe),
+                },
+                functools.partial(
+                    timing.in_child,
+                    training_memory,
+                    model,
+                    frame,
+                    recipe,
+                    classes=classes,
+                    peft_config=peft_config,
+                    learning_rate=learning_rate,
+                ),
+                modules=["finetune", "timing"],
+            )
+        run.add_metrics(
+            {"method": method, "split": "train", "name": name, "value": value}
+            for name, value in known[kind].items()
+            if name != "part"
+        )
 
 
 def _recipe(run: Run) -> Recipe:
     return Recipe(**{field.name: getattr(run.settings, field.name) for field in fields(Recipe)})
 
 
-COSTS = ("params_total", "params_trainable", "train_time_s", "samples_per_s", "peak_memory_mib", "allocated_memory_mib",
-         "reserved_memory_mib", "checkpoint_mib")
+COSTS = (
+    "params_total",
+    "params_trainable",
+    "train_time_s",
+    "samples_per_s",
+    "peak_memory_mib",
+    "allocated_memory_mib",
+    "reserved_memory_mib",
+    "checkpoint_mib",
+)
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -303,7 +489,9 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     names = (*COSTS, "accuracy", "f1_weighted", "f1_macro", "recall_macro", "loss")
     kept = rows[(rows["split"] != "val") & rows["seed"].isna() & rows["name"].isin(names)]
     table = kept.pivot(index="name", columns="method", values="value")
-    return table.reindex(index=[n for n in names if n in table.index], columns=kept["method"].unique())
+    return table.reindex(
+        index=[n for n in names if n in table.index], columns=kept["method"].unique()
+    )
 
 
 def savings(rows: pd.DataFrame) -> pd.Series:
@@ -315,7 +503,13 @@ def savings(rows: pd.DataFrame) -> pd.Series:
 def saving_sentences(rows: pd.DataFrame, *, n_seeds: int) -> list[str]:
     """What LoRA costs beside full fine-tuning, in numbers that the table holds too."""
     table, share = summary(rows), savings(rows)
-    basis = {"params_trainable": "parameters", "train_time_s": f"s, means over {n_seeds} seed(s)",
-             "peak_memory_mib": "MiB, one measurement each"}
-    return [f"`lora` has {share[name]:.1%} of `full`'s {name} ({table.loc[name, 'lora']:,.0f} against "
-            f"{table.loc[name, 'full']:,.0f} {unit})." for name, unit in basis.items()]
+    basis = {
+        "params_trainable": "parameters",
+        "train_time_s": f"s, means over {n_seeds} seed(s)",
+        "peak_memory_mib": "MiB, one measurement each",
+    }
+    return [
+        f"`lora` has {share[name]:.1%} of `full`'s {name} ({table.loc[name, 'lora']:,.0f} against "
+        f"{table.loc[name, 'full']:,.0f} {unit})."
+        for name, unit in basis.items()
+    ]

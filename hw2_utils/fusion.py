@@ -33,8 +33,15 @@ class Split:
     label: torch.Tensor
 
 
-def splits(frames: Mapping[str, pd.DataFrame], images: Mapping[str, np.ndarray], questions: Mapping[str, np.ndarray], *,
-           classes: Sequence[str], image_scale: float, shuffle_images: int | None = None) -> dict[str, Split]:
+def splits(
+    frames: Mapping[str, pd.DataFrame],
+    images: Mapping[str, np.ndarray],
+    questions: Mapping[str, np.ndarray],
+    *,
+    classes: Sequence[str],
+    image_scale: float,
+    shuffle_images: int | None = None,
+) -> dict[str, Split]:
     """Tensors of each split from one vector an image and one a question.
 
     Vectors are L2-normalised; an image vector then gets the length `image_scale`, so that its many dimensions don't
@@ -54,16 +61,29 @@ def splits(frames: Mapping[str, pd.DataFrame], images: Mapping[str, np.ndarray],
     return out
 
 
-def embed(frames: Mapping[str, pd.DataFrame], image_paths: Mapping[str, Path], image_encoder: Encoder,
-          question_encoder: Encoder) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], pd.DataFrame]:
+def embed(
+    frames: Mapping[str, pd.DataFrame],
+    image_paths: Mapping[str, Path],
+    image_encoder: Encoder,
+    question_encoder: Encoder,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], pd.DataFrame]:
     """Vectors by image id and by question text, each distinct one encoded once, and a table of what was encoded."""
     rows, found, table = pd.concat(frames.values()), [], {}
-    for name, column, encoder in (("image", "image_id", image_encoder), ("question", "question", question_encoder)):
+    for name, column, encoder in (
+        ("image", "image_id", image_encoder),
+        ("question", "question", question_encoder),
+    ):
         items = list(rows[column].unique())
-        vectors, cache = encoders.embed(encoder, [image_paths[i] for i in items] if name == "image" else items)
+        vectors, cache = encoders.embed(
+            encoder, [image_paths[i] for i in items] if name == "image" else items
+        )
         found.append(dict(zip(items, vectors, strict=True)))
-        table[name] = {"dimension": encoder.dim, "distinct items": len(items), "encoded now": cache.n_encoded,
-                       "found in the cache": cache.n_found}
+        table[name] = {
+            "dimension": encoder.dim,
+            "distinct items": len(items),
+            "encoded now": cache.n_encoded,
+            "found in the cache": cache.n_found,
+        }
     return found[0], found[1], pd.DataFrame(table).T
 
 
@@ -72,8 +92,18 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.maximum(norm, 1e-12)).astype(np.float32)
 
 
-def train(build: Callable[[], nn.Module], data: Mapping[str, Split], *, seeds: Sequence[int], epochs: int, batch_size: int,
-          learning_rate: float, weight_decay: float, device: str, patience: int = 10) -> dict[str, Any]:
+def train(
+    build: Callable[[], nn.Module],
+    data: Mapping[str, Split],
+    *,
+    seeds: Sequence[int],
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    device: str,
+    patience: int = 10,
+) -> dict[str, Any]:
     """Trains one network a seed, stacked along a first dimension S; the best epoch by validation loss is kept for each.
 
     `build()` makes a fresh network whose forward takes (image, question). Returns `log_probs`: for val and test
@@ -86,47 +116,86 @@ def train(build: Callable[[], nn.Module], data: Mapping[str, Split], *, seeds: S
         networks.append(build().to(device))
     params, buffers = stack_module_state(networks)
     params = {k: p.detach().requires_grad_() for k, p in params.items()}
-    data = {k: Split(*(t.to(device) for t in (s.image, s.question, s.label))) for k, s in data.items()}
+    data = {
+        k: Split(*(t.to(device) for t in (s.image, s.question, s.label))) for k, s in data.items()
+    }
     shell = build().to("meta")
 
-    def forward(weights: dict[str, torch.Tensor], image: torch.Tensor, question: torch.Tensor) -> torch.Tensor:
+    def forward(
+        weights: dict[str, torch.Tensor], image: torch.Tensor, question: torch.Tensor
+    ) -> torch.Tensor:
         return functional_call(shell, (weights, buffers_one), (image, question))
 
     buffers_one = {k: b[0] for k, b in buffers.items()}
-    each = torch.vmap(forward, in_dims=(0, 0, 0))     # own batch for each seed: [S, b, d] -> [S, b, C]
-    same = torch.vmap(forward, in_dims=(0, None, None))  # one split for all seeds: [n, d] -> [S, n, C]
+    each = torch.vmap(forward, in_dims=(0, 0, 0))  # own batch for each seed: [S, b, d] -> [S, b, C]
+    same = torch.vmap(
+        forward, in_dims=(0, None, None)
+    )  # one split for all seeds: [n, d] -> [S, n, C]
     optimiser = torch.optim.AdamW(params.values(), lr=learning_rate, weight_decay=weight_decay)
     generators = [torch.Generator().manual_seed(s) for s in seeds]
     best = {k: p.detach().clone() for k, p in params.items()}
-    best_loss, best_epoch, curve = torch.full((len(seeds),), math.inf), torch.zeros(len(seeds), dtype=torch.long), []
+    best_loss, best_epoch, curve = (
+        torch.full((len(seeds),), math.inf),
+        torch.zeros(len(seeds), dtype=torch.long),
+        [],
+    )
     for epoch in range(1, epochs + 1):
         train_loss = _epoch(each, params, data["train"], optimiser, generators, batch_size)
         val_loss, val_accuracy = _evaluate(same, params, data["val"])
         if not torch.isfinite(val_loss).all():
-            raise Hw2Error("the fusion network's loss is no number", where=f"epoch {epoch}", todo="lower learning_rate")
+            raise Hw2Error(
+                "the fusion network's loss is no number",
+                where=f"epoch {epoch}",
+                todo="lower learning_rate",
+            )
         better = val_loss < best_loss
-        best_loss, best_epoch = torch.where(better, val_loss, best_loss), torch.where(better, epoch, best_epoch)
+        best_loss, best_epoch = (
+            torch.where(better, val_loss, best_loss),
+            torch.where(better, epoch, best_epoch),
+        )
         for k, p in params.items():
             best[k][better.to(p.device)] = p.detach()[better.to(p.device)]
-        curve += [(epoch, s, *row) for s, *row in zip(seeds, train_loss.tolist(), val_loss.tolist(), val_accuracy.tolist(),
-                                                      strict=True)]
+        curve += [
+            (epoch, s, *row)
+            for s, *row in zip(
+                seeds, train_loss.tolist(), val_loss.tolist(), val_accuracy.tolist(), strict=True
+            )
+        ]
         if (epoch - best_epoch >= patience).all():
             break
     with torch.inference_mode():
-        scores = {k: torch.log_softmax(same(best, data[k].image, data[k].question), -1).cpu().numpy() for k in ("val", "test")}
-    return {"log_probs": scores, "params_total": sum(p[0].numel() for p in params.values()),
-            "curve": pd.DataFrame(curve, columns=["epoch", "seed", "train_loss", "val_loss", "val_accuracy"])}
+        scores = {
+            k: torch.log_softmax(same(best, data[k].image, data[k].question), -1).cpu().numpy()
+            for k in ("val", "test")
+        }
+    return {
+        "log_probs": scores,
+        "params_total": sum(p[0].numel() for p in params.values()),
+        "curve": pd.DataFrame(
+            curve, columns=["epoch", "seed", "train_loss", "val_loss", "val_accuracy"]
+        ),
+    }
 
 
-def _epoch(each: Callable[..., torch.Tensor], params: dict[str, torch.Tensor], split: Split, optimiser: torch.optim.Optimizer,
-           generators: Sequence[torch.Generator], batch_size: int) -> torch.Tensor:
+def _epoch(
+    each: Callable[..., torch.Tensor],
+    params: dict[str, torch.Tensor],
+    split: Split,
+    optimiser: torch.optim.Optimizer,
+    generators: Sequence[torch.Generator],
+    batch_size: int,
+) -> torch.Tensor:
     """One pass, each seed in its own order; mean training loss [S]. Examples whose answer isn't in the classes are left out."""
     usable = torch.nonzero(split.label >= 0).squeeze(1)
-    order = torch.stack([usable[torch.randperm(len(usable), generator=g).to(usable.device)] for g in generators])
+    order = torch.stack(
+        [usable[torch.randperm(len(usable), generator=g).to(usable.device)] for g in generators]
+    )
     total = torch.zeros(len(generators))
     for rows in order.split(batch_size, dim=1):
         logits = each(params, split.image[rows], split.question[rows])  # (S, b, C)
-        loss = nn.functional.cross_entropy(logits.flatten(0, 1), split.label[rows].flatten(), reduction="none")
+        loss = nn.functional.cross_entropy(
+            logits.flatten(0, 1), split.label[rows].flatten(), reduction="none"
+        )
         loss = loss.view(len(generators), -1).mean(dim=1)  # (S,)
         optimiser.zero_grad()
         loss.sum().backward()  # seeds share no parameter, so each gets its own gradient
@@ -135,18 +204,36 @@ def _epoch(each: Callable[..., torch.Tensor], params: dict[str, torch.Tensor], s
     return total / len(usable)
 
 
-def _evaluate(same: Callable[..., torch.Tensor], params: dict[str, torch.Tensor], split: Split) -> tuple[torch.Tensor, torch.Tensor]:
+def _evaluate(
+    same: Callable[..., torch.Tensor], params: dict[str, torch.Tensor], split: Split
+) -> tuple[torch.Tensor, torch.Tensor]:
     with torch.inference_mode():
         logp = torch.log_softmax(same(params, split.image, split.question), -1)  # (S, n, C)
         known = split.label >= 0
-        loss = -logp[:, known].gather(2, split.label[known].expand(len(logp), -1)[..., None]).mean(dim=(1, 2))
+        loss = (
+            -logp[:, known]
+            .gather(2, split.label[known].expand(len(logp), -1)[..., None])
+            .mean(dim=(1, 2))
+        )
         accuracy = (logp.argmax(-1) == split.label).float().mean(dim=1)
     return loss.cpu(), accuracy.cpu()
 
 
-def cross_validate(network: Callable[..., nn.Module], frames: Mapping[str, pd.DataFrame], images: Mapping[str, np.ndarray],
-                   questions: Mapping[str, np.ndarray], *, classes: Sequence[str], n_folds: int, blind: bool, seeds: Sequence[int],
-                   hidden_dim: int, image_scale: float, device: str, **recipe: Any) -> dict[str, Any]:
+def cross_validate(
+    network: Callable[..., nn.Module],
+    frames: Mapping[str, pd.DataFrame],
+    images: Mapping[str, np.ndarray],
+    questions: Mapping[str, np.ndarray],
+    *,
+    classes: Sequence[str],
+    n_folds: int,
+    blind: bool,
+    seeds: Sequence[int],
+    hidden_dim: int,
+    image_scale: float,
+    device: str,
+    **recipe: Any,
+) -> dict[str, Any]:
     """Accuracy on each of `n_folds` parts of train and val pooled, cut by image; test is never touched.
 
     Of the other parts, the next one stops the training early, as val does. `blind` leaves the picture's branch out.
@@ -155,38 +242,96 @@ def cross_validate(network: Callable[..., nn.Module], frames: Mapping[str, pd.Da
     from sklearn.model_selection import GroupKFold
 
     pooled = pd.concat([frames["train"], frames["val"]], ignore_index=True)
-    parts = [held for _, held in GroupKFold(n_folds, shuffle=True, random_state=0).split(pooled, groups=pooled["image_id"])]
+    parts = [
+        held
+        for _, held in GroupKFold(n_folds, shuffle=True, random_state=0).split(
+            pooled, groups=pooled["image_id"]
+        )
+    ]
     dims = 0 if blind else len(next(iter(images.values()))), len(next(iter(questions.values())))
     rows = []
     for fold, held in enumerate(parts):
         stops = parts[(fold + 1) % n_folds]
-        own = {"test": pooled.loc[held], "val": pooled.loc[stops], "train": pooled.drop(index=[*held, *stops])}
+        own = {
+            "test": pooled.loc[held],
+            "val": pooled.loc[stops],
+            "train": pooled.drop(index=[*held, *stops]),
+        }
         data = splits(own, images, questions, classes=classes, image_scale=image_scale)
-        scores = train(lambda: network(*dims, hidden_dim, len(classes)), data, seeds=seeds, device=device, **recipe)["log_probs"]["test"]
+        scores = train(
+            lambda: network(*dims, hidden_dim, len(classes)),
+            data,
+            seeds=seeds,
+            device=device,
+            **recipe,
+        )["log_probs"]["test"]
         right = scores.argmax(-1) == data["test"].label.numpy()
-        rows += [(fold, seed, accuracy) for seed, accuracy in zip(seeds, right.mean(axis=1), strict=True)]
+        rows += [
+            (fold, seed, accuracy) for seed, accuracy in zip(seeds, right.mean(axis=1), strict=True)
+        ]
     return {"folds": pd.DataFrame(rows, columns=["fold", "seed", "accuracy"])}
 
 
-def compare_choices(run: Run, network: Callable[..., nn.Module], frames: Mapping[str, pd.DataFrame],
-                    images: Mapping[str, Mapping[str, np.ndarray]], questions: Mapping[str, np.ndarray],
-                    choices: Sequence[Mapping[str, Any]], *, classes: Sequence[str], n_folds: int) -> pd.DataFrame:
+def compare_choices(
+    run: Run,
+    network: Callable[..., nn.Module],
+    frames: Mapping[str, pd.DataFrame],
+    images: Mapping[str, Mapping[str, np.ndarray]],
+    questions: Mapping[str, np.ndarray],
+    choices: Sequence[Mapping[str, Any]],
+    *,
+    classes: Sequence[str],
+    n_folds: int,
+) -> pd.DataFrame:
     """Cross-validated accuracy of fusion and of the question alone for the run's settings and for each change of them.
 
     `images` holds one set of vectors a geometry. A row a choice: both accuracies, fusion's lead, and the change of each
     accuracy against the settings with its standard error over folds. What changes the picture alone leaves the question's.
     """
-    names = ("epochs", "batch_size", "learning_rate", "weight_decay", "hidden_dim", "image_scale", "geometry")
+    names = (
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "weight_decay",
+        "hidden_dim",
+        "image_scale",
+        "geometry",
+    )
     own, rows = {k: getattr(run.settings, k) for k in names}, {}
     for change in ({}, *choices):
         label = ", ".join(f"{k} {v}" for k, v in change.items()) or "as in the profile"
         for method, blind in (("fusion", False), ("question_only", True)):
-            setting = {**own, **change, **({"image_scale": 1.0, "geometry": own["geometry"]} if blind else {})}
+            setting = {
+                **own,
+                **change,
+                **({"image_scale": 1.0, "geometry": own["geometry"]} if blind else {}),
+            }
             geometry = setting.pop("geometry")
-            key = {"method": method, "folds": n_folds, "network": network, "seeds": run.settings.seeds, **setting, "geometry": geometry}
-            done = run.part(key, functools.partial(  # the same key, and so computed once, where only the picture's part changes
-                cross_validate, network, frames, images[geometry], questions, classes=classes, n_folds=n_folds, blind=blind,
-                seeds=run.settings.seeds, device=run.settings.device, **setting), modules=["fusion", "encoders", "daquar"])
+            key = {
+                "method": method,
+                "folds": n_folds,
+                "network": network,
+                "seeds": run.settings.seeds,
+                **setting,
+                "geometry": geometry,
+            }
+            done = run.part(
+                key,
+                functools.partial(  # the same key, and so computed once, where only the picture's part changes
+                    cross_validate,
+                    network,
+                    frames,
+                    images[geometry],
+                    questions,
+                    classes=classes,
+                    n_folds=n_folds,
+                    blind=blind,
+                    seeds=run.settings.seeds,
+                    device=run.settings.device,
+                    **setting,
+                ),
+                modules=["fusion", "encoders", "daquar"],
+            )
             rows[label, method] = done["folds"].groupby("fold")["accuracy"].mean()
     by_fold = pd.DataFrame(rows)
     change = by_fold.sub(by_fold["as in the profile"], axis=1, level=1)
@@ -194,11 +339,16 @@ def compare_choices(run: Run, network: Callable[..., nn.Module], frames: Mapping
     table["lead"] = table["fusion"] - table["question_only"]
     for method in ("fusion", "question_only"):
         found = change.xs(method, axis=1, level=1)
-        table[f"{method} change"], table[f"{method} change SE"] = found.mean(), found.std() / math.sqrt(n_folds)
+        table[f"{method} change"], table[f"{method} change SE"] = (
+            found.mean(),
+            found.std() / math.sqrt(n_folds),
+        )
     return table.rename_axis("choice")
 
 
-def tfidf_log_probs(frames: Mapping[str, pd.DataFrame], *, classes: Sequence[str]) -> dict[str, np.ndarray]:
+def tfidf_log_probs(
+    frames: Mapping[str, pd.DataFrame], *, classes: Sequence[str]
+) -> dict[str, np.ndarray]:
     """Question-only reference without any neural network: TF-IDF of words and word pairs, logistic regression.
 
     Returns log-probabilities float32 [n, n_classes] for val and test.
@@ -207,7 +357,10 @@ def tfidf_log_probs(frames: Mapping[str, pd.DataFrame], *, classes: Sequence[str
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10.0, max_iter=2000))
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+        LogisticRegression(C=10.0, max_iter=2000),
+    )
     model.fit(frames["train"]["question"], frames["train"]["answer"])
     columns = [list(classes).index(c) for c in model.classes_]
     out = {}
@@ -217,40 +370,87 @@ def tfidf_log_probs(frames: Mapping[str, pd.DataFrame], *, classes: Sequence[str
     return out
 
 
-def run_methods(run: Run, network: Callable[..., nn.Module], frames: Mapping[str, pd.DataFrame],
-                images: Mapping[str, np.ndarray], questions: Mapping[str, np.ndarray], *, classes: Sequence[str]) -> pd.DataFrame:
+def run_methods(
+    run: Run,
+    network: Callable[..., nn.Module],
+    frames: Mapping[str, pd.DataFrame],
+    images: Mapping[str, np.ndarray],
+    questions: Mapping[str, np.ndarray],
+    *,
+    classes: Sequence[str],
+) -> pd.DataFrame:
     """Trains fusion and its blind ablations by one procedure; predictions and costs go on record. Returns the curves.
 
     `network(image_dim, question_dim, hidden_dim, n_classes)` builds the classifier; a dimension of 0 leaves that branch out. `images` and
     `questions` hold one vector an image id and a question text. Each method is one part, all its seeds together.
     """
     settings, curves = run.settings, []
-    recipe = {k: getattr(settings, k) for k in ("epochs", "batch_size", "learning_rate", "weight_decay")}
+    recipe = {
+        k: getattr(settings, k) for k in ("epochs", "batch_size", "learning_rate", "weight_decay")
+    }
     image_dim, question_dim = (len(next(iter(vectors.values()))) for vectors in (images, questions))
-    methods = {"fusion": (image_dim, question_dim), "question_only": (0, question_dim), "image_only": (image_dim, 0),
-               "fusion+shuffled_images": (image_dim, question_dim)}
+    methods = {
+        "fusion": (image_dim, question_dim),
+        "question_only": (0, question_dim),
+        "image_only": (image_dim, 0),
+        "fusion+shuffled_images": (image_dim, question_dim),
+    }
     labelled = {s: f.rename(columns={"answer": "label"}) for s, f in frames.items()}
     for method, dims in methods.items():
-        data = splits(frames, images, questions, classes=classes, image_scale=settings.image_scale,
-                      shuffle_images=0 if method.endswith("shuffled_images") else None)
+        data = splits(
+            frames,
+            images,
+            questions,
+            classes=classes,
+            image_scale=settings.image_scale,
+            shuffle_images=0 if method.endswith("shuffled_images") else None,
+        )
 
-        def compute(data: Mapping[str, Split] = data, dims: tuple[int, int] = dims, method: str = method) -> dict[str, Any]:
+        def compute(
+            data: Mapping[str, Split] = data, dims: tuple[int, int] = dims, method: str = method
+        ) -> dict[str, Any]:
             with timing.timed(settings.device) as clock:
-                result = train(lambda: network(*dims, settings.hidden_dim, len(classes)), data, seeds=settings.seeds, device=settings.device, **recipe)
-            frames = [metrics.predictions(labelled[s], scores[i], method=method, seed=seed, split=s, classes=classes)
-                      for s, scores in result.pop("log_probs").items() for i, seed in enumerate(settings.seeds)]
+                result = train(
+                    lambda: network(*dims, settings.hidden_dim, len(classes)),
+                    data,
+                    seeds=settings.seeds,
+                    device=settings.device,
+                    **recipe,
+                )
+            frames = [
+                metrics.predictions(
+                    labelled[s], scores[i], method=method, seed=seed, split=s, classes=classes
+                )
+                for s, scores in result.pop("log_probs").items()
+                for i, seed in enumerate(settings.seeds)
+            ]
             return {**result, "train_time_s": clock.time_s, "predictions": pd.concat(frames)}
 
-        key = {"method": method, "seeds": settings.seeds, "network": network, "hidden_dim": settings.hidden_dim,
-               "geometry": settings.geometry, "image_scale": settings.image_scale, **recipe,
-               "n_train": len(frames["train"])}
+        key = {
+            "method": method,
+            "seeds": settings.seeds,
+            "network": network,
+            "hidden_dim": settings.hidden_dim,
+            "geometry": settings.geometry,
+            "image_scale": settings.image_scale,
+            **recipe,
+            "n_train": len(frames["train"]),
+        }
         result = run.part(key, compute, modules=["fusion", "encoders", "daquar"])
         curves.append(result["curve"].assign(method=method))
         run.add_predictions(result["predictions"], file=method, classes=classes)
-        run.add_metrics({"method": method, "split": "train", "name": name, "value": result[name]}
-                        for name in ("params_total", "train_time_s"))
-    blind = [metrics.predictions(labelled[s], scores, method="question_only+tfidf", seed=None, split=s, classes=classes)
-             for s, scores in tfidf_log_probs(frames, classes=classes).items()]
+        run.add_metrics(
+            {"method": method, "split": "train", "name": name, "value": result[name]}
+            for name in ("params_total", "train_time_s")
+        )
+    blind = [
+        metrics.predictions(
+            labelled[s], scores, method="question_only+tfidf", seed=None, split=s, classes=classes
+        )
+        for s, scores in tfidf_log_probs(frames, classes=classes).items()
+    ]
     run.add_predictions(pd.concat(blind), file="question_only+tfidf", classes=classes)
-    run.add_predictions(metrics.majority(labelled, classes=classes), file="majority", classes=classes)
+    run.add_predictions(
+        metrics.majority(labelled, classes=classes), file="majority", classes=classes
+    )
     return pd.concat(curves, ignore_index=True)

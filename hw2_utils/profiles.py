@@ -10,13 +10,26 @@ from hw2_utils import paths
 from hw2_utils.errors import require
 
 NAMES = ("sample", "full")
-PATH_PARAMETERS = ("run_dir", "tweets_dir", "vqa_dir", "statements_file", "roberta_run", "resnet_sbert_run", "clip_run")
+PATH_PARAMETERS = (
+    "run_dir",
+    "tweets_dir",
+    "vqa_dir",
+    "statements_file",
+    "roberta_run",
+    "resnet_sbert_run",
+    "clip_run",
+)
 MODEL_PARAMETERS = ("text_model", "image_model", "sentence_model", "clip_model", "language_model")
 
 
 def load(name: str) -> dict[str, Any]:
     """One profile's tables; refuses a name that isn't a profile."""
-    require(name in NAMES, f"no profile {name!r}", where="parameter profile", todo=f"use one of {', '.join(NAMES)}")
+    require(
+        name in NAMES,
+        f"no profile {name!r}",
+        where="parameter profile",
+        todo=f"use one of {', '.join(NAMES)}",
+    )
     return tomllib.loads((paths.CONFIG / f"{name}.toml").read_text(encoding="utf-8"))
 
 
@@ -31,13 +44,19 @@ def settings(notebook: str, parameters: dict[str, Any]) -> dict[str, Any]:
     merged |= {k: v for k, v in parameters.items() if k not in values or not _is_unset(k, v)}
     for name in PATH_PARAMETERS:
         if merged.get(name) and not str(merged[name]).startswith("hub:"):
-            base = Path.cwd() if parameters.get(name) else paths.ROOT  # where the notebook runs, or the profile's own
+            base = (
+                Path.cwd() if parameters.get(name) else paths.ROOT
+            )  # where the notebook runs, or the profile's own
             merged[name] = str(base / Path(merged[name]).expanduser())
     return merged
 
 
 def _is_unset(name: str, value: Any) -> bool:
-    return value == -1 if name in ("max_generated", "shot_draws") else not isinstance(value, bool) and value in ("", 0, [])
+    return (
+        value == -1
+        if name in ("max_generated", "shot_draws")
+        else not isinstance(value, bool) and value in ("", 0, [])
+    )
 
 
 def data_files(value: str) -> list[Path]:

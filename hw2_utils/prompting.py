@@ -33,7 +33,9 @@ TRUE_FALSE: tuple[Verdict, Verdict] = ("true", "false")
 
 PLACE = "[text]"
 _LINE_BREAKS = set("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
-_OTHER_MODEL = "name a causal language model: a folder with config, safetensors, tokenizer, or a .gguf file"
+_OTHER_MODEL = (
+    "name a causal language model: a folder with config, safetensors, tokenizer, or a .gguf file"
+)
 
 
 # ---------------------------------------------------------------------------------------------- prompts
@@ -43,8 +45,12 @@ def fill(template: str, statement: str) -> str:
     Nothing else in the statement is interpreted: braces, quotes and a further `[text]` stay as they are.
     Raises InputError if the template doesn't hold `[text]` exactly once.
     """
-    require(template.count(PLACE) == 1, f"the template holds {PLACE} {template.count(PLACE)} times",
-            where=repr(template), todo=f"write {PLACE} once, where the statement belongs")
+    require(
+        template.count(PLACE) == 1,
+        f"the template holds {PLACE} {template.count(PLACE)} times",
+        where=repr(template),
+        todo=f"write {PLACE} once, where the statement belongs",
+    )
     return template.replace(PLACE, one_line(statement))
 
 
@@ -74,7 +80,11 @@ class LanguageModel:
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """Token ids of each text, without chat template; control tokens spelt out in it stay plain text."""
-        return list(map(tuple, self.tokenizer(list(texts), verbose=False)["input_ids"])) if texts else []
+        return (
+            list(map(tuple, self.tokenizer(list(texts), verbose=False)["input_ids"]))
+            if texts
+            else []
+        )
 
 
 def load(path: Path | str, *, device: str = "cpu") -> LanguageModel:
@@ -92,18 +102,32 @@ def load(path: Path | str, *, device: str = "cpu") -> LanguageModel:
         check(path.is_file() and path.open("rb").read(4) == b"GGUF", "there is no GGUF file here")
     else:
         _check_folder(path, check)
-    with explained("the model can't be read", where=path, todo=_OTHER_MODEL):  # every reader has its own family of errors
+    with explained(
+        "the model can't be read", where=path, todo=_OTHER_MODEL
+    ):  # every reader has its own family of errors
         model, tokenizer, missing = _read(path)
     check(not missing, f"{len(missing)} weights are missing, such as {min(missing, default='')}")
     fits = tokenizer.eos_token and len(tokenizer) <= model.get_input_embeddings().num_embeddings
     check(fits, "the tokenizer has no end-of-text token or more tokens than the model")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    tokenizer.split_special_tokens = True  # "<|im_end|>" in a statement is text, not a control token
+    tokenizer.split_special_tokens = (
+        True  # "<|im_end|>" in a statement is text, not a control token
+    )
     # A base model's config may have neither bos nor eos (phi-1_5's): the tokenizer's eos stands for both.
-    eos, bos, ends = tokenizer.eos_token_id, tokenizer.bos_token_id, model.generation_config.eos_token_id
+    eos, bos, ends = (
+        tokenizer.eos_token_id,
+        tokenizer.bos_token_id,
+        model.generation_config.eos_token_id,
+    )
     ends = frozenset(np.ravel(eos if ends is None else ends).tolist())
-    return LanguageModel(model.eval().to(device), tokenizer, path, model.config.max_position_embeddings,
-                         eos if bos is None else bos, ends)
+    return LanguageModel(
+        model.eval().to(device),
+        tokenizer,
+        path,
+        model.config.max_position_embeddings,
+        eos if bos is None else bos,
+        ends,
+    )
 
 
 def _check_folder(path: Path, check: Callable[[object, str], None]) -> None:
@@ -112,8 +136,10 @@ def _check_folder(path: Path, check: Callable[[object, str], None]) -> None:
     hub.check_tokenizer(path)
     kinds = json.loads((path / "config.json").read_text("utf-8")).get("architectures") or []
     check(any(path.glob("*.safetensors")), "its weights are pickled: convert them to safetensors")
-    check(all(kind.endswith(("CausalLM", "LMHeadModel")) for kind in kinds),
-          f"{', '.join(kinds)} is not a causal language model")
+    check(
+        all(kind.endswith(("CausalLM", "LMHeadModel")) for kind in kinds),
+        f"{', '.join(kinds)} is not a causal language model",
+    )
 
 
 def _read(path: Path) -> tuple[Any, Any, set[str]]:
@@ -123,20 +149,39 @@ def _read(path: Path) -> tuple[Any, Any, set[str]]:
 
     options, quantization = {"trust_remote_code": False, "local_files_only": True}, None
     if path.suffix == ".gguf":
-        path, options["gguf_file"], quantization = path.parent, path.name, GgufConfig(dequantize=True)
+        path, options["gguf_file"], quantization = (
+            path.parent,
+            path.name,
+            GgufConfig(dequantize=True),
+        )
     # transformers parses a GGUF file's header and lists its names again and again; its bar can't be switched off.
-    once = {name: functools.cache(getattr(gguf, name)) for name in ("GGUFReader", "get_tensor_name_map")}
+    once = {
+        name: functools.cache(getattr(gguf, name)) for name in ("GGUFReader", "get_tensor_name_map")
+    }
     bar = patch("transformers.modeling_gguf_pytorch_utils.tqdm", lambda tensors, **_: tensors)
     with bar, patch.multiple(gguf, **once):
         model, report = AutoModelForCausalLM.from_pretrained(
-            path, dtype="float32", attn_implementation="sdpa", use_safetensors=True,
-            quantization_config=quantization, output_loading_info=True, **options)
+            path,
+            dtype="float32",
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            quantization_config=quantization,
+            output_loading_info=True,
+            **options,
+        )
         return model, AutoTokenizer.from_pretrained(path, **options), set(report["missing_keys"])
 
 
 # ---------------------------------------------------------------------------------------------- batches
-def _batches(lm: LanguageModel, rows: Sequence[Tokens], *, needed: Sequence[int], batch_size: int, room: int = 0,
-             share_prefix: bool) -> Iterator[tuple[list[int], dict[str, Any]]]:
+def _batches(
+    lm: LanguageModel,
+    rows: Sequence[Tokens],
+    *,
+    needed: Sequence[int],
+    batch_size: int,
+    room: int = 0,
+    share_prefix: bool,
+) -> Iterator[tuple[list[int], dict[str, Any]]]:
     """(row indices, model inputs) of each batch: rows of like length together, longest first.
 
     `needed`: how many of a row's last tokens must stay outside the prefix that all rows share. Rows that
@@ -145,42 +190,62 @@ def _batches(lm: LanguageModel, rows: Sequence[Tokens], *, needed: Sequence[int]
     import torch
 
     limit = lm.max_tokens - room
-    require(limit > 0, f"{room} new tokens fill the context window", where=lm.path, todo="ask for fewer")
+    require(
+        limit > 0, f"{room} new tokens fill the context window", where=lm.path, todo="ask for fewer"
+    )
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
     if n_long := sum(len(row) > limit for row in rows):
-        warnings.warn(f"{n_long} of {len(rows)} inputs exceed {limit} tokens: start cut off", stacklevel=3)
-    for group, share in ((order[:n_long], False), (order[n_long:], share_prefix and n_long + 1 < len(rows))):
+        warnings.warn(
+            f"{n_long} of {len(rows)} inputs exceed {limit} tokens: start cut off", stacklevel=3
+        )
+    for group, share in (
+        (order[:n_long], False),
+        (order[n_long:], share_prefix and n_long + 1 < len(rows)),
+    ):
         most = min((len(rows[i]) - needed[i] for i in group), default=0)
         prefix = os.path.commonprefix([rows[i] for i in group])[:most] if share else ()
         ids = torch.tensor([prefix], device=lm.model.device)
         cache = lm.model(input_ids=ids, use_cache=True, logits_to_keep=1).cache if prefix else None
         with timing.progress_bar(len(group), "prompts") as bar:
             for start in range(0, len(group), batch_size):
-                batch = group[start:start + batch_size]
-                yield batch, _inputs(lm, [rows[i][len(prefix):][-limit:] for i in batch], cache)
+                batch = group[start : start + batch_size]
+                yield batch, _inputs(lm, [rows[i][len(prefix) :][-limit:] for i in batch], cache)
                 bar.update(len(batch))
 
 
-def _inputs(lm: LanguageModel, suffixes: Sequence[Tokens], prefix_cache: Cache | None) -> dict[str, Any]:
+def _inputs(
+    lm: LanguageModel, suffixes: Sequence[Tokens], prefix_cache: Cache | None
+) -> dict[str, Any]:
     """Model inputs for left-padded suffixes [batch, longest], each after a copy of the prefix's cache."""
     import torch
     from transformers import DynamicCache
 
     pad = functools.partial(torch.nn.utils.rnn.pad_sequence, batch_first=True, padding_side="left")
-    ids = pad([torch.tensor(suffix) for suffix in suffixes], padding_value=lm.tokenizer.pad_token_id)
+    ids = pad(
+        [torch.tensor(suffix) for suffix in suffixes], padding_value=lm.tokenizer.pad_token_id
+    )
     mask = pad([torch.ones(len(suffix), dtype=torch.long) for suffix in suffixes])
     cache = copy.deepcopy(prefix_cache) or DynamicCache(config=lm.model.config)
     n_prefix = cache.get_seq_length()
     cache.batch_repeat_interleave(len(suffixes))
     positions = n_prefix + (mask.cumsum(1) - 1).clamp(min=0)
-    tensors = {"input_ids": ids, "position_ids": positions,
-               "attention_mask": torch.nn.functional.pad(mask, (n_prefix, 0), value=1)}
+    tensors = {
+        "input_ids": ids,
+        "position_ids": positions,
+        "attention_mask": torch.nn.functional.pad(mask, (n_prefix, 0), value=1),
+    }
     return {name: tensor.to(lm.model.device) for name, tensor in tensors.items()} | {"cache": cache}
 
 
 # ------------------------------------------------------------------------------------------ preferences
-def score(lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str] = (" True", " False"), *,
-          batch_size: int = 16, share_prefix: bool = True) -> np.ndarray:
+def score(
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    answers: Sequence[str] = (" True", " False"),
+    *,
+    batch_size: int = 16,
+    share_prefix: bool = True,
+) -> np.ndarray:
     """Log-likelihood of each answer after each prompt: float64 [len(prompts), len(answers)], in nats.
 
     The sum of log P(token | all before it) over an answer's tokens. Prompt and answer are encoded jointly,
@@ -195,43 +260,72 @@ def score(lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str] = ("
     rows, reads = list(wanted), list(wanted.values())
     needed = [max(len(answer) for *_, answer in read) for read in reads]
     with torch.inference_mode():
-        for batch, inputs in _batches(lm, rows, needed=needed, batch_size=batch_size, share_prefix=share_prefix):
+        for batch, inputs in _batches(
+            lm, rows, needed=needed, batch_size=batch_size, share_prefix=share_prefix
+        ):
             logits = lm.model(**inputs, logits_to_keep=max(needed[i] for i in batch)).logits
-            for i, log_probs in zip(batch, logits.float().log_softmax(-1).cpu().numpy(), strict=True):
+            for i, log_probs in zip(
+                batch, logits.float().log_softmax(-1).cpu().numpy(), strict=True
+            ):
                 for prompt, column, answer in reads[i]:
-                    scores[prompt, column] = log_probs[range(-len(answer), 0), answer].sum(dtype=float)
+                    scores[prompt, column] = log_probs[range(-len(answer), 0), answer].sum(
+                        dtype=float
+                    )
     if not np.isfinite(scores).all():
-        raise Hw2Error("the model gives scores that aren't numbers", where=lm.path, todo="use dtype float32")
+        raise Hw2Error(
+            "the model gives scores that aren't numbers", where=lm.path, todo="use dtype float32"
+        )
     return scores
 
 
-def _wanted(lm: LanguageModel, prompts: Sequence[str],
-            answers: Sequence[str]) -> dict[Tokens, list[tuple[int, int, Tokens]]]:
+def _wanted(
+    lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str]
+) -> dict[Tokens, list[tuple[int, int, Tokens]]]:
     """Model input -> what is read from it, (prompt, answer, answer tokens); one-token answers share one."""
     contexts = lm.encode([prompt.rstrip() for prompt in prompts])
     wanted: dict[Tokens, list[tuple[int, int, Tokens]]] = {}
-    for k, whole in enumerate(lm.encode([prompt + answer for prompt in prompts for answer in answers])):
+    for k, whole in enumerate(
+        lm.encode([prompt + answer for prompt in prompts for answer in answers])
+    ):
         prompt, column = divmod(k, len(answers))
-        answer = whole[len(contexts[prompt]):]
-        require(0 < len(answer) <= lm.max_tokens, where=lm.path,
-                what=f"answer {answers[column]!r} adds {len(answer)} tokens to prompt {prompt + 1}",
-                todo="use an answer that adds at least one token and fits the context window")
+        answer = whole[len(contexts[prompt]) :]
+        require(
+            0 < len(answer) <= lm.max_tokens,
+            where=lm.path,
+            what=f"answer {answers[column]!r} adds {len(answer)} tokens to prompt {prompt + 1}",
+            todo="use an answer that adds at least one token and fits the context window",
+        )
         context = contexts[prompt] or (lm.start_id,)
         wanted.setdefault(context + answer[:-1], []).append((prompt, column, answer))
     return wanted
 
 
 # ------------------------------------------------------------------------------------------------- text
-def generate(lm: LanguageModel, prompts: Sequence[str], *, max_new_tokens: int = 32, batch_size: int = 32,
-             stop: Sequence[str] = ("\n",)) -> list[str]:
+def generate(
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 32,
+    batch_size: int = 32,
+    stop: Sequence[str] = ("\n",),
+) -> list[str]:
     """The greedy continuation of each prompt, without the prompt, cut before the first stop string."""
-    tokens = generate_tokens(lm, prompts, max_new_tokens=max_new_tokens, stop=stop, batch_size=batch_size)
+    tokens = generate_tokens(
+        lm, prompts, max_new_tokens=max_new_tokens, stop=stop, batch_size=batch_size
+    )
     texts = lm.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-    return [text[:min((text.find(s) for s in stop if s in text), default=None)] for text in texts]
+    return [text[: min((text.find(s) for s in stop if s in text), default=None)] for text in texts]
 
 
-def generate_tokens(lm: LanguageModel, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int = 32,
-                    stop: Sequence[str] = (), share_prefix: bool = True) -> list[list[int]]:
+def generate_tokens(
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 32,
+    stop: Sequence[str] = (),
+    share_prefix: bool = True,
+) -> list[list[int]]:
     """Greedy new tokens of each prompt, up to and with an end token or one that completes a stop string.
 
     In float32 the tokens of transformers' text-generation pipeline with do_sample=False, one prompt a time.
@@ -242,9 +336,17 @@ def generate_tokens(lm: LanguageModel, prompts: Sequence[str], *, max_new_tokens
     contexts = [ids or (lm.start_id,) for ids in lm.encode(prompts)]
     rows, texts = list(dict.fromkeys(contexts)), {}
     with torch.inference_mode():
-        for batch, inputs in _batches(lm, rows, needed=[1] * len(rows), room=max_new_tokens,
-                                      batch_size=batch_size, share_prefix=share_prefix):
-            texts |= zip((rows[i] for i in batch), _greedy(lm, inputs, max_new_tokens, stop), strict=True)
+        for batch, inputs in _batches(
+            lm,
+            rows,
+            needed=[1] * len(rows),
+            room=max_new_tokens,
+            batch_size=batch_size,
+            share_prefix=share_prefix,
+        ):
+            texts |= zip(
+                (rows[i] for i in batch), _greedy(lm, inputs, max_new_tokens, stop), strict=True
+            )
     return [texts[context] for context in contexts]
 
 
@@ -254,11 +356,22 @@ def token_probabilities(lm: LanguageModel, prompt: str, text: str) -> list[tuple
 
     context, whole = lm.encode([prompt.rstrip(), prompt + text])
     with torch.inference_mode():
-        probabilities = lm.model(torch.tensor([whole], device=lm.model.device)).logits[0].float().softmax(-1).cpu()
-    return [(lm.tokenizer.decode(whole[i]), float(probabilities[i - 1, whole[i]])) for i in range(len(context), len(whole))]
+        probabilities = (
+            lm.model(torch.tensor([whole], device=lm.model.device))
+            .logits[0]
+            .float()
+            .softmax(-1)
+            .cpu()
+        )
+    return [
+        (lm.tokenizer.decode(whole[i]), float(probabilities[i - 1, whole[i]]))
+        for i in range(len(context), len(whole))
+    ]
 
 
-def _greedy(lm: LanguageModel, inputs: dict[str, Any], n_tokens: int, stop: Sequence[str]) -> list[list[int]]:
+def _greedy(
+    lm: LanguageModel, inputs: dict[str, Any], n_tokens: int, stop: Sequence[str]
+) -> list[list[int]]:
     """New tokens of each row of a batch; a row that is finished leaves it."""
     import torch
 
@@ -269,22 +382,30 @@ def _greedy(lm: LanguageModel, inputs: dict[str, Any], n_tokens: int, stop: Sequ
         for row, token in zip(live, tokens.tolist(), strict=True):
             texts[row].append(token)
         decoded = lm.tokenizer.batch_decode([texts[row] for row in live])
-        going = [k for k, row in enumerate(live)
-                 if texts[row][-1] not in lm.end_ids and not any(s in decoded[k] for s in stop)]
+        going = [
+            k
+            for k, row in enumerate(live)
+            if texts[row][-1] not in lm.end_ids and not any(s in decoded[k] for s in stop)
+        ]
         if not going:
             break
         if len(going) < len(live):
             inputs["cache"].batch_select_indices(torch.tensor(going, device=tokens.device))
         live = [live[k] for k in going]
         mask, last = inputs["attention_mask"][going], inputs["position_ids"][going, -1:]
-        inputs |= {"input_ids": tokens[going, None], "position_ids": last + 1,
-                   "attention_mask": torch.nn.functional.pad(mask, (0, 1), value=1)}
+        inputs |= {
+            "input_ids": tokens[going, None],
+            "position_ids": last + 1,
+            "attention_mask": torch.nn.functional.pad(mask, (0, 1), value=1),
+        }
     return texts
 
 
 # --------------------------------------------------------------------------------------------- verdicts
 _SYNONYMS = {TRUE_FALSE: (("correct", "accurate"), ("untrue", "incorrect", "inaccurate", "wrong"))}
-_NOT = r"(?:\b(?:not(?!\s+(?:only|just)\b)|never|cannot|neither|hardly)|n['’]t)\s+(?:[\w'’]+\s+){0,3}?"
+_NOT = (
+    r"(?:\b(?:not(?!\s+(?:only|just)\b)|never|cannot|neither|hardly)|n['’]t)\s+(?:[\w'’]+\s+){0,3}?"
+)
 _DESCRIBES = r"(?!\s+(?:answer|response|option|choice|way|version)\b)"
 
 
@@ -313,13 +434,21 @@ def quality(text: str) -> dict[str, float | int | bool]:
     """
     tokens = re.findall(r"\w+(?:['’-]\w+)*", text.casefold())
     grams = list(zip(tokens, tokens[1:], tokens[2:], strict=False))
-    return {"n_words": len(tokens), "repeated_3gram_share": 1 - len(set(grams)) / len(grams) if grams else 0.0,
-            "contradicts": len(set(_verdicts(text, TRUE_FALSE))) == 2}
+    return {
+        "n_words": len(tokens),
+        "repeated_3gram_share": 1 - len(set(grams)) / len(grams) if grams else 0.0,
+        "contradicts": len(set(_verdicts(text, TRUE_FALSE))) == 2,
+    }
 
 
 def _without_echo(text: str, words: Words) -> str:
     either = "|".join(map(re.escape, words))
-    return re.sub(rf"\b(?:{either})\s*(?:/|\b(?:or|and|nor)\b)\s*(?:{either})\b", "either", text, flags=re.IGNORECASE)
+    return re.sub(
+        rf"\b(?:{either})\s*(?:/|\b(?:or|and|nor)\b)\s*(?:{either})\b",
+        "either",
+        text,
+        flags=re.IGNORECASE,
+    )
 
 
 def _verdicts(text: str, words: Words) -> Iterator[Verdict]:
@@ -327,7 +456,9 @@ def _verdicts(text: str, words: Words) -> Iterator[Verdict]:
     yes, no = _SYNONYMS.get(words, ((), ()))
     sides = {words[0]: 0, words[1]: 1, **dict.fromkeys(yes, 0), **dict.fromkeys(no, 1)}
     forms = "|".join([*map(re.escape, words), *(word + _DESCRIBES for word in (*yes, *no))])
-    for found in re.finditer(rf"({_NOT})?(?<![^\W_])({forms})(?![^\W_])", _without_echo(text, words), re.IGNORECASE):
+    for found in re.finditer(
+        rf"({_NOT})?(?<![^\W_])({forms})(?![^\W_])", _without_echo(text, words), re.IGNORECASE
+    ):
         yield TRUE_FALSE[sides[found[2].casefold()] ^ bool(found[1])]
 
 

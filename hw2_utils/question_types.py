@@ -32,9 +32,19 @@ from hw2_utils import paths
 from hw2_utils.errors import InputError, require
 
 TYPES: tuple[str, ...] = (
-    "object_presence", "object_recognition", "counting", "color", "attribute", "activity_recognition",
-    "sport_recognition", "positional_reasoning", "scene_recognition", "sentiment_understanding",
-    "utility_affordance", "absurd")
+    "object_presence",
+    "object_recognition",
+    "counting",
+    "color",
+    "attribute",
+    "activity_recognition",
+    "sport_recognition",
+    "positional_reasoning",
+    "scene_recognition",
+    "sentiment_understanding",
+    "utility_affordance",
+    "absurd",
+)
 SUPPORT_TYPES = ("positional_reasoning", "object_recognition")  # what `bare_support` may be
 
 
@@ -63,8 +73,11 @@ def one_edit_away(word: str) -> set[str]:
 TABLE = tomllib.loads((paths.CONFIG / "question_types.toml").read_text(encoding="utf-8"))
 RULES = tuple(Rule(**row) for row in TABLE["rules"])
 KEYWORDS = {word: word for word in TABLE["spelling"]["keywords"]} | TABLE["spelling"]["also"]
-SPELLINGS = {odd: word for key, word in KEYWORDS.items()
-             for odd in one_edit_away(key) - set(TABLE["spelling"]["own_words"])} | KEYWORDS
+SPELLINGS = {
+    odd: word
+    for key, word in KEYWORDS.items()
+    for odd in one_edit_away(key) - set(TABLE["spelling"]["own_words"])
+} | KEYWORDS
 
 
 def compiled(pattern: str) -> re.Pattern[str]:
@@ -88,16 +101,24 @@ def plain_words(question: str) -> str:
 
     Raises InputError where the question is blank or no text.
     """
-    require(not is_blank(question), f"a question is empty or no text: {question!r:.80}", where="question",
-            todo="remove it or fill it in")
+    require(
+        not is_blank(question),
+        f"a question is empty or no text: {question!r:.80}",
+        where="question",
+        todo="remove it or fill it in",
+    )
     words = " ".join([SPELLINGS.get(word, word) for word in re.findall(r"\w+", question.lower())])
     return NO_RELATION.sub("", words)
 
 
 def explain(question: str, *, bare_support: str = "positional_reasoning") -> Rule:
     """The rule that types a question; `question_type` says what `bare_support` is and what is raised."""
-    require(bare_support in SUPPORT_TYPES, f"bare_support is {bare_support!r}", where="bare_support",
-            todo=f"choose one of {', '.join(SUPPORT_TYPES)}")
+    require(
+        bare_support in SUPPORT_TYPES,
+        f"bare_support is {bare_support!r}",
+        where="bare_support",
+        todo=f"choose one of {', '.join(SUPPORT_TYPES)}",
+    )
     words = plain_words(question)
     rule = next(rule for rule, pattern in zip(RULES, PATTERNS, strict=True) if pattern.match(words))
     return rule._replace(type=bare_support) if rule.name == "bare support" else rule
@@ -121,9 +142,11 @@ def type_column(questions: pd.Series, *, bare_support: str = "positional_reasoni
     """
     blank = [is_blank(question) for question in questions]
     if any(blank):
-        raise InputError(f"{sum(blank)} question(s) are empty or no text",
-                         where=f"column {questions.name!r}, first in line {blank.index(True) + 2}",
-                         todo="remove these rows or fill in their questions")
+        raise InputError(
+            f"{sum(blank)} question(s) are empty or no text",
+            where=f"column {questions.name!r}, first in line {blank.index(True) + 2}",
+            todo="remove these rows or fill in their questions",
+        )
     types = {text: question_type(text, bare_support=bare_support) for text in questions.unique()}
     return questions.map(types).astype("str").rename("question_type")
 

@@ -12,11 +12,60 @@ from hw2_utils import execute, paths, profiles, runs
 from hw2_utils.errors import InputError
 
 # what Markdown, highlighted code and the tables of pandas are made of; all else is shown as text, tags and all
-TAGS = ["h1", "h2", "h3", "h4", "h5", "h6", "p", "br", "hr", "ul", "ol", "li", "blockquote", "pre", "code", "div",
-        "span", "strong", "em", "b", "i", "a", "table", "caption", "thead", "tbody", "tr", "th", "td",
-        "math", "mrow", "mi", "mn", "mo", "mfrac", "msub", "msup", "msubsup", "mspace", "mtext"]
+TAGS = [
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "p",
+    "br",
+    "hr",
+    "ul",
+    "ol",
+    "li",
+    "blockquote",
+    "pre",
+    "code",
+    "div",
+    "span",
+    "strong",
+    "em",
+    "b",
+    "i",
+    "a",
+    "table",
+    "caption",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "math",
+    "mrow",
+    "mi",
+    "mn",
+    "mo",
+    "mfrac",
+    "msub",
+    "msup",
+    "msubsup",
+    "mspace",
+    "mtext",
+]
 STYLE = r"(?is)<style\b.*?</style>"  # pandas puts one before each table
-ATTRIBUTES = ["class", "href", "title", "colspan", "rowspan", "scope", "display", "stretchy", "width"]
+ATTRIBUTES = [
+    "class",
+    "href",
+    "title",
+    "colspan",
+    "rowspan",
+    "scope",
+    "display",
+    "stretchy",
+    "width",
+]
 FORMULA = r"(?s)`[^`]*`|\$\$(.+?)\$\$|\$([^$\n]+?)\$"  # in Markdown; what is code stays code
 MIME_TYPES = ["text/html", "text/markdown", "image/png", "image/jpeg", "text/latex", "text/plain"]
 TEMPLATE = paths.CONFIG / "notebook.html.j2"
@@ -30,7 +79,9 @@ def write(profile: str) -> Path:
     about, index = profiles.load(profile)["about"], paths.RUNS / profile / "index.html"
     index.with_name("html").mkdir(parents=True, exist_ok=True)
     rows = [_row(index.with_name(path.stem)) for path in sorted(paths.NOTEBOOKS.glob("0*.ipynb"))]
-    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(paths.CONFIG), autoescape=True, trim_blocks=True)
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(paths.CONFIG), autoescape=True, trim_blocks=True
+    )
     page = templates.get_template("report.html.j2").render(profile=profile, about=about, rows=rows)
     index.write_text(page, encoding="utf-8")
     return index
@@ -41,19 +92,28 @@ def _row(run_dir: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"notebook": run_dir.name, "status": "not run", "page": _page(run_dir)}
     try:
         row["record"] = runs.load(run_dir, notebook=run_dir.name, profile=run_dir.parent.name).data
-        row |= {"status": "complete", "seconds": execute.last_seconds(run_dir), "figures": _captions(run_dir)}
+        row |= {
+            "status": "complete",
+            "seconds": execute.last_seconds(run_dir),
+            "figures": _captions(run_dir),
+        }
     except InputError as error:
         if (run_dir / "result.json").is_file():
             row |= {"status": "out of date", "error": error.what}
     failed = run_dir.with_name(f"{run_dir.name}.failed")
-    if failed.is_dir() and (row["status"] == "not run" or failed.stat().st_mtime > run_dir.stat().st_mtime):
+    if failed.is_dir() and (
+        row["status"] == "not run" or failed.stat().st_mtime > run_dir.stat().st_mtime
+    ):
         row |= {"status": "failed", "failed_page": _page(failed)}
         row["error"] = runs._run_field(failed, "error") or "it ended before a record was begun"
     return row
 
 
 def _captions(run_dir: Path) -> dict[str, str]:
-    return {path.stem: path.read_text(encoding="utf-8").strip() for path in sorted((run_dir / "figures").glob("*.txt"))}
+    return {
+        path.stem: path.read_text(encoding="utf-8").strip()
+        for path in sorted((run_dir / "figures").glob("*.txt"))
+    }
 
 
 def _page(run_dir: Path) -> str | None:
@@ -63,7 +123,10 @@ def _page(run_dir: Path) -> str | None:
         changed = max(path.stat().st_mtime_ns for path in (source, TEMPLATE, Path(__file__)))
         if not page.is_file() or page.stat().st_mtime_ns <= changed:
             page.write_text(_as_html(source, run_dir.name), encoding="utf-8")
-    except (FileNotFoundError, ValueError):  # none, or a broken one: a failed attempt may have ended on a full disk
+    except (
+        FileNotFoundError,
+        ValueError,
+    ):  # none, or a broken one: a failed attempt may have ended on a full disk
         return None
     return f"html/{page.name}"
 
@@ -76,7 +139,9 @@ def _as_html(source: Path, title: str) -> str:
     from nbconvert.preprocessors.sanitize import SanitizeHTML
 
     notebook = nbformat.read(source, as_version=4)
-    notebook.metadata.pop("widgets", None)  # they need a kernel: the page shows the static views only
+    notebook.metadata.pop(
+        "widgets", None
+    )  # they need a kernel: the page shows the static views only
     captions = _captions(source.parent)
 
     def formula(found: re.Match[str]) -> str:  # browsers show MathML without any script
@@ -87,12 +152,21 @@ def _as_html(source: Path, title: str) -> str:
         if cell.cell_type == "markdown":
             cell.source = re.sub(FORMULA, formula, cell.source)
         if "injected-parameters" in cell.metadata.get("tags", []):  # no home folder on a page
-            cell.source = re.sub(r'"(/[^"]+)"', lambda found: f'"{paths.short(found[1])}"', cell.source)
+            cell.source = re.sub(
+                r'"(/[^"]+)"', lambda found: f'"{paths.short(found[1])}"', cell.source
+            )
         names = re.findall(r'run\.figure\("(\w+)"', cell.source)
-        cell.metadata["alt"] = " ".join(captions.get(name, "") for name in names) or "picture shown by the code above"
+        cell.metadata["alt"] = (
+            " ".join(captions.get(name, "") for name in names) or "picture shown by the code above"
+        )
     cleaner = SanitizeHTML(tags=TAGS, attributes=ATTRIBUTES)
     exporter = HTMLExporter(
-        template_file=str(TEMPLATE), sanitize_html=True, exclude_anchor_links=True,
+        template_file=str(TEMPLATE),
+        sanitize_html=True,
+        exclude_anchor_links=True,
         config={"NbConvertBase": {"display_data_priority": MIME_TYPES}},
-        filters={"clean_html": lambda text: cleaner.sanitize_html_tags(re.sub(STYLE, "", str(text)))})
+        filters={
+            "clean_html": lambda text: cleaner.sanitize_html_tags(re.sub(STYLE, "", str(text)))
+        },
+    )
     return exporter.from_notebook_node(notebook, {"metadata": {"name": title}})[0]

@@ -28,15 +28,31 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from hw2_utils import hub, paths, profiles
 from hw2_utils.errors import Hw2Error, InputError, explained, require
 
-if TYPE_CHECKING:  # pandas where a frame is made: runner and workflow engine need none, and start seconds sooner
+if (
+    TYPE_CHECKING
+):  # pandas where a frame is made: runner and workflow engine need none, and start seconds sooner
     import pandas as pd
     from matplotlib.figure import Figure
 
-PACKAGES = ("torch", "transformers", "peft", "datasets", "sentence-transformers", "open_clip_torch", "torchvision",
-            "timm", "numpy", "pandas", "scikit-learn", "papermill")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "datasets",
+    "sentence-transformers",
+    "open_clip_torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "papermill",
+)
 KEY_PACKAGES = ("torch", "transformers", "peft")
 METRIC_COLUMNS = ("method", "split", "group", "seed", "name", "value", "low", "high", "n")
-_check_schema = fastjsonschema.compile(json.loads((paths.CONFIG / "record.schema.json").read_text(encoding="utf-8")))
+_check_schema = fastjsonschema.compile(
+    json.loads((paths.CONFIG / "record.schema.json").read_text(encoding="utf-8"))
+)
 _open_runs: dict[Path, Run] = {}
 
 
@@ -45,26 +61,43 @@ def _definition(thing: Any) -> str:
     """Code of a function or class, found by its line (a class's by its first method): a cell's class has no file."""
     code = next(f for f in (thing, *vars(thing).values()) if inspect.isfunction(f)).__code__
     tree, line = ast.parse("".join(inspect.findsource(code)[0])), code.co_firstlineno
-    named = [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == thing.__name__]
-    return _code(next(n for n in named if min(x.lineno for x in (n, *n.decorator_list)) <= line <= n.end_lineno))
+    named = [
+        n
+        for n in ast.walk(tree)
+        if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == thing.__name__
+    ]
+    return _code(
+        next(
+            n
+            for n in named
+            if min(x.lineno for x in (n, *n.decorator_list)) <= line <= n.end_lineno
+        )
+    )
 
 
 def _code(tree: ast.AST) -> str:
     """A syntax tree as text, without docstrings (comments and layout are not in it)."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
             node.body = node.body[1:] or [ast.Pass()]
     return ast.dump(tree)
 
 
 def _plain(value: Any) -> Any:
     """What `json` can't write, as something that it can and that changes when the value's meaning does."""
-    if inspect.isclass(value) or inspect.isfunction(value):  # a class with its bases in the same file or notebook
+    if inspect.isclass(value) or inspect.isfunction(
+        value
+    ):  # a class with its bases in the same file or notebook
         things = getattr(value, "__mro__", [value])
         return [_definition(thing) for thing in things if thing.__module__ == value.__module__]
     if isinstance(value, set | frozenset):
         return sorted(value)
-    if is_dataclass(value):  # a PEFT configuration; its own to_dict lists sets in an order that changes by process
+    if is_dataclass(
+        value
+    ):  # a PEFT configuration; its own to_dict lists sets in an order that changes by process
         return vars(value)
     if hasattr(value, "tolist"):  # arrays and their scalars
         return value.tolist()
@@ -81,9 +114,14 @@ def digest(key: Any) -> str:
 def module_sources(names: Iterable[str]) -> str:
     """Hash over the code of package modules and the tables that they read; comments, docstrings and layout don't count."""
     names = sorted(names)
-    code = [_code(ast.parse((paths.PACKAGE / f"{name}.py").read_text(encoding="utf-8"))) for name in names]
+    code = [
+        _code(ast.parse((paths.PACKAGE / f"{name}.py").read_text(encoding="utf-8")))
+        for name in names
+    ]
     tables = [paths.CONFIG / f"{name}.toml" for name in names]
-    return digest([names, code, [tomllib.loads(t.read_text(encoding="utf-8")) for t in tables if t.is_file()]])
+    return digest(
+        [names, code, [tomllib.loads(t.read_text(encoding="utf-8")) for t in tables if t.is_file()]]
+    )
 
 
 def versions(names: Iterable[str] = KEY_PACKAGES) -> dict[str, str]:
@@ -91,7 +129,9 @@ def versions(names: Iterable[str] = KEY_PACKAGES) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in names}
 
 
-def part(key: Mapping[str, Any], compute: Callable[[], dict[str, Any]], *, modules: Iterable[str]) -> dict[str, Any]:
+def part(
+    key: Mapping[str, Any], compute: Callable[[], dict[str, Any]], *, modules: Iterable[str]
+) -> dict[str, Any]:
     """The result of one training or one scoring, computed once for each key and kept under `runs/parts/`.
 
     `key` holds parameters, data and model hashes and all that the notebook hands in; `modules` names the package
@@ -126,43 +166,77 @@ def notebook_path(notebook: str) -> Path:
     """The committed notebook; refuses a name that isn't one, listing those there are."""
     path = paths.NOTEBOOKS / f"{notebook.removesuffix('.ipynb')}.ipynb"
     names = ", ".join(sorted(p.stem for p in paths.NOTEBOOKS.glob("0*.ipynb")))
-    require(path.is_file(), f"no notebook {notebook!r}", where=paths.NOTEBOOKS, todo=f"use one of {names}")
+    require(
+        path.is_file(),
+        f"no notebook {notebook!r}",
+        where=paths.NOTEBOOKS,
+        todo=f"use one of {names}",
+    )
     return path
 
 
 def declared_parameters(notebook: str) -> dict[str, Any]:
     """Names and defaults of the notebook's tagged parameter cell, in order."""
     cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
-    source = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
-    return {n.target.id: ast.literal_eval(n.value) for n in ast.parse(source).body if isinstance(n, ast.AnnAssign)}
+    source = next(
+        "".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])
+    )
+    return {
+        n.target.id: ast.literal_eval(n.value)
+        for n in ast.parse(source).body
+        if isinstance(n, ast.AnnAssign)
+    }
 
 
 def check_parameters(notebook: str, given: Mapping[str, Any]) -> None:
     """Refuses unknown names, wrong types and values out of range, naming the parameter and what it takes."""
     declared = declared_parameters(notebook)
     for name, value in given.items():
-        require(name in declared, f"notebook {notebook} has no parameter {name!r}", where="parameters",
-                todo="it takes " + ", ".join(declared))
+        require(
+            name in declared,
+            f"notebook {notebook} has no parameter {name!r}",
+            where="parameters",
+            todo="it takes " + ", ".join(declared),
+        )
         default, where = declared[name], f"parameter {name}"
         # Python's bool is an int, and an int will do for a float
         fits = type(value) is type(default) or (isinstance(default, float) and type(value) is int)
-        require(fits, f"{value!r} is a {type(value).__name__}, wanted is a {type(default).__name__}", where=where,
-                todo=f"its default is {default!r}")
+        require(
+            fits,
+            f"{value!r} is a {type(value).__name__}, wanted is a {type(default).__name__}",
+            where=where,
+            todo=f"its default is {default!r}",
+        )
         if isinstance(value, int | float):
-            require(min(default, 0) <= value < 1e9, f"{value!r} is out of range", where=where, todo="give 0 or more")
+            require(
+                min(default, 0) <= value < 1e9,
+                f"{value!r} is out of range",
+                where=where,
+                todo="give 0 or more",
+            )
         if name == "seeds":
-            require(all(type(s) is int and 0 <= s < 2**32 for s in value) and len(set(value)) == len(value),
-                    f"{value!r} isn't a list of whole numbers from 0 on, each once", where=where, todo="[0, 1]")
+            require(
+                all(type(s) is int and 0 <= s < 2**32 for s in value)
+                and len(set(value)) == len(value),
+                f"{value!r} isn't a list of whole numbers from 0 on, each once",
+                where=where,
+                todo="[0, 1]",
+            )
     profiles.load(str(given.get("profile", declared["profile"])))
 
 
 def resolve_device(device: str) -> str:
-    """"auto" becomes the first GPU or the CPU; a device that isn't there is refused."""
+    """ "auto" becomes the first GPU or the CPU; a device that isn't there is refused."""
     import torch
 
     there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     device = there[-1] if device == "auto" else device
-    require(device in there, f"no device {device!r} here", where="parameter device", todo=f"use auto or one of {there}")
+    require(
+        device in there,
+        f"no device {device!r} here",
+        where="parameter device",
+        todo=f"use auto or one of {there}",
+    )
     return device
 
 
@@ -175,7 +249,9 @@ class Run:
         self.settings = SimpleNamespace(**profiles.settings(notebook, parameters))
         self.settings.device = resolve_device(parameters.get("device", "cpu"))
         self.id = os.environ.get("HW2_RUN_ID") or new_run_id()
-        self.run_dir = Path(self.settings.run_dir or paths.RUNS / "interactive" / notebook).resolve()
+        self.run_dir = Path(
+            self.settings.run_dir or paths.RUNS / "interactive" / notebook
+        ).resolve()
         if self.run_dir in _open_runs:  # Run All again in the same kernel, after a cell that failed
             _open_runs[self.run_dir].close()
         self.held = ExitStack()
@@ -195,9 +271,15 @@ class Run:
         self.classes: list[str] = []
         self.modules: set[str] = {"metrics", "statistics"}
         self.start = now()
-        if parameters["profile"] == "full" and self.settings.device == "cpu" and parameters.get("seeds") == []:
+        if (
+            parameters["profile"] == "full"
+            and self.settings.device == "cpu"
+            and parameters.get("seeds") == []
+        ):
             self.settings.seeds = self.settings.seeds[:1]
-            self.note(f"on a CPU the full profile has the seeds {self.settings.seeds} alone, unless seeds is given")
+            self.note(
+                f"on a CPU the full profile has the seeds {self.settings.seeds} alone, unless seeds is given"
+            )
         self._write("running")
 
     def model(self, role: str) -> hub.Model:
@@ -220,12 +302,21 @@ class Run:
         self.notes.append(text)
         print("note:", text)
 
-    def part(self, key: Mapping[str, Any], compute: Callable[[], dict[str, Any]], *,
-             modules: Iterable[str]) -> dict[str, Any]:
+    def part(
+        self,
+        key: Mapping[str, Any],
+        compute: Callable[[], dict[str, Any]],
+        *,
+        modules: Iterable[str],
+    ) -> dict[str, Any]:
         """`part` with this run's data and model hashes in the key, on record."""
         self.use(*(modules := list(modules)))
-        full = {**key, "data": self.data, "models": {r: m.fingerprint for r, m in self.models.items()},
-                "device": self.settings.device}
+        full = {
+            **key,
+            "data": self.data,
+            "models": {r: m.fingerprint for r, m in self.models.items()},
+            "device": self.settings.device,
+        }
         result = part(full, compute, modules=modules)
         self.parts.append(result["part"])
         return result
@@ -256,7 +347,10 @@ class Run:
             full = {c: _number(full.get(c)) for c in METRIC_COLUMNS}
             key = tuple(full[c] for c in METRIC_COLUMNS[:5])
             if key in self.metrics or not math.isfinite(full["value"]):
-                raise Hw2Error(f"row {key} was added twice, or {full['value']!r} is no number", where=self.notebook)
+                raise Hw2Error(
+                    f"row {key} was added twice, or {full['value']!r} is no number",
+                    where=self.notebook,
+                )
             self.metrics[key] = full
 
     def table(self, name: str, frame: pd.DataFrame, *, caption: str) -> pd.DataFrame:
@@ -273,16 +367,26 @@ class Run:
 
     def input(self, role: str, record: Record) -> Record:
         """Puts on record that this run has read another one."""
-        self.inputs.append({"role": role, "notebook": record.notebook, "id": record.id,
-                            "run_dir": paths.short(record.folder)})
+        self.inputs.append(
+            {
+                "role": role,
+                "notebook": record.notebook,
+                "id": record.id,
+                "run_dir": paths.short(record.folder),
+            }
+        )
         return record
 
     def finish(self) -> None:
         """Writes the complete record and, without our runner, puts the folder in its place."""
         if not self.metrics or not self.predictions:
-            raise Hw2Error("a run without metrics or predictions can't be complete", where=self.notebook)
+            raise Hw2Error(
+                "a run without metrics or predictions can't be complete", where=self.notebook
+            )
         self._write("complete")
-        print(f"run {self.id} complete: {len(self.metrics)} metrics, {sum(map(len, self.predictions))} predictions")
+        print(
+            f"run {self.id} complete: {len(self.metrics)} metrics, {sum(map(len, self.predictions))} predictions"
+        )
         if not _under_runner():
             swap_in(self.folder, self.run_dir)
             print("written to", paths.short(self.run_dir))
@@ -297,14 +401,33 @@ class Run:
         import torch
 
         record = {
-            "run": {"id": self.id, "notebook": self.notebook, "status": status, "error": None, "start": self.start,
-                    "end": None if status == "running" else now(), "parameters": _shown(self.parameters),
-                    "settings": _shown(vars(self.settings)), "notes": self.notes, "parts": self.parts,
-                    "key": code_key(self.notebook, self.modules), "modules": sorted(self.modules)},
-            "meta": {**git_state(), "versions": versions(PACKAGES), "device": device_name(self.settings.device),
-                     "threads": torch.get_num_threads(), "python": platform.python_version(), "data": self.data,
-                     "models": {role: model.record() for role, model in self.models.items()}},
-            "classes": self.classes, "metrics": list(self.metrics.values()), "inputs": self.inputs}
+            "run": {
+                "id": self.id,
+                "notebook": self.notebook,
+                "status": status,
+                "error": None,
+                "start": self.start,
+                "end": None if status == "running" else now(),
+                "parameters": _shown(self.parameters),
+                "settings": _shown(vars(self.settings)),
+                "notes": self.notes,
+                "parts": self.parts,
+                "key": code_key(self.notebook, self.modules),
+                "modules": sorted(self.modules),
+            },
+            "meta": {
+                **git_state(),
+                "versions": versions(PACKAGES),
+                "device": device_name(self.settings.device),
+                "threads": torch.get_num_threads(),
+                "python": platform.python_version(),
+                "data": self.data,
+                "models": {role: model.record() for role, model in self.models.items()},
+            },
+            "classes": self.classes,
+            "metrics": list(self.metrics.values()),
+            "inputs": self.inputs,
+        }
         _check_schema(record)
         write_json(self.folder / "result.json", record)
 
@@ -315,7 +438,9 @@ def start(notebook: str, namespace: Mapping[str, Any]) -> Run:
     check_parameters(notebook, parameters)
     run = Run(notebook, parameters)
     about = profiles.load(parameters["profile"])["about"]
-    print(f"profile {parameters['profile']} ({about}) · device {device_name(run.settings.device)} · run {run.id}")
+    print(
+        f"profile {parameters['profile']} ({about}) · device {device_name(run.settings.device)} · run {run.id}"
+    )
     return run
 
 
@@ -329,8 +454,12 @@ def claim(run_dir: Path) -> AcquireReturnProxy:
 
     What killed runs left beside the folder is put right before anyone writes.
     """
-    held = hold(run_dir.with_name(f".{run_dir.name}.lock"), "another run is writing into this folder",
-                where=run_dir, todo="wait for it, or choose another folder with --out")
+    held = hold(
+        run_dir.with_name(f".{run_dir.name}.lock"),
+        "another run is writing into this folder",
+        where=run_dir,
+        todo="wait for it, or choose another folder with --out",
+    )
     _recover(run_dir)
     return held
 
@@ -341,7 +470,9 @@ def hold(file: Path, taken: str, *, where: Path, todo: str) -> AcquireReturnProx
     try:
         held = FileLock(file).acquire(timeout=0)
     except Timeout:
-        raise InputError(f"{taken} (process {file.read_text().strip()})", where=paths.short(where), todo=todo) from None
+        raise InputError(
+            f"{taken} (process {file.read_text().strip()})", where=paths.short(where), todo=todo
+        ) from None
     file.write_text(f"{os.getpid()}\n")
     return held
 
@@ -357,9 +488,13 @@ def swap_in(folder: Path, run_dir: Path) -> None:
 
 def _recover(run_dir: Path) -> None:
     """Finishes an interrupted swap, and removes what killed runs left beside the folder."""
-    aside, beside = (sorted(run_dir.parent.glob(f"{run_dir.name}.{kind}-*")) for kind in ("old", "tmp"))
+    aside, beside = (
+        sorted(run_dir.parent.glob(f"{run_dir.name}.{kind}-*")) for kind in ("old", "tmp")
+    )
     if aside and not (run_dir / "result.json").is_file():
-        shutil.rmtree(run_dir, ignore_errors=True)  # the workflow engine makes empty folders for its stamps
+        shutil.rmtree(
+            run_dir, ignore_errors=True
+        )  # the workflow engine makes empty folders for its stamps
         [*aside, *(p for p in beside if status_of(p) == "complete")][-1].rename(run_dir)
     for left in [*aside, *beside]:
         shutil.rmtree(left, ignore_errors=True)
@@ -368,7 +503,9 @@ def _recover(run_dir: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes beside and renames, so that a reader never sees half a file."""
     beside = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:6]}")
-    beside.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    beside.write_text(
+        json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
     beside.replace(path)
 
 
@@ -397,8 +534,12 @@ class Record:
 
     def require_data(self, name: str, sha256: str) -> None:
         """Refuses a run that read other data than these."""
-        require(self.data["meta"]["data"].get(name) == sha256, f"the run of {self.notebook} read other data ({name})",
-                where=paths.short(self.folder), todo=f"run {self.notebook} on the same data first, or name its run")
+        require(
+            self.data["meta"]["data"].get(name) == sha256,
+            f"the run of {self.notebook} read other data ({name})",
+            where=paths.short(self.folder),
+            todo=f"run {self.notebook} on the same data first, or name its run",
+        )
 
 
 def load(folder: Path | str, *, notebook: str, profile: str | None = None) -> Record:
@@ -414,7 +555,10 @@ def load(folder: Path | str, *, notebook: str, profile: str | None = None) -> Re
         require(holds, what, where=paths.short(folder), todo=todo)
 
     if any(folder.parent.glob(f"{folder.name}.old-*")):
-        with suppress(InputError), claim(folder):  # a run that is writing there now finishes its own swap
+        with (
+            suppress(InputError),
+            claim(folder),
+        ):  # a run that is writing there now finishes its own swap
             pass
     need((folder / "result.json").is_file(), f"there is no run of {notebook}")
     with explained("the record is broken", ValueError, where=paths.short(folder), todo=todo):
@@ -427,11 +571,16 @@ def load(folder: Path | str, *, notebook: str, profile: str | None = None) -> Re
     found = run["parameters"]["profile"]
     need(profile in (None, found), f"the run has profile {found}, wanted is {profile}")
     current = code_key(notebook, run["modules"])
-    need(run["key"] == current, f"the run of {notebook} is stale: code or versions have changed since")
+    need(
+        run["key"] == current,
+        f"the run of {notebook} is stale: code or versions have changed since",
+    )
     for source in data["inputs"]:
         inside = source["run_dir"].startswith("runs/")
-        need(not inside or _run_field(paths.RUNS / source["run_dir"][5:], "id") == source["id"],
-             f"the run of {notebook} is stale: it read another run of {source['notebook']}")
+        need(
+            not inside or _run_field(paths.RUNS / source["run_dir"][5:], "id") == source["id"],
+            f"the run of {notebook} is stale: it read another run of {source['notebook']}",
+        )
     return Record(folder, data, run["id"], notebook)
 
 
@@ -456,9 +605,16 @@ def code_key(notebook: str, modules: Iterable[str]) -> str:
     """Hash over what defines a notebook's numbers: its definitions, the package modules it uses, and versions."""
     cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
     text = "\n".join("".join(c["source"]) + "\n" for c in cells if c["cell_type"] == "code")
-    tree = ast.parse("\n".join("" if line.lstrip().startswith("%") else line for line in text.splitlines()))
-    return digest({"definitions": [_code(node) for node in tree.body if _defines(node)],
-                   "modules": module_sources(modules), "versions": versions()})
+    tree = ast.parse(
+        "\n".join("" if line.lstrip().startswith("%") else line for line in text.splitlines())
+    )
+    return digest(
+        {
+            "definitions": [_code(node) for node in tree.body if _defines(node)],
+            "modules": module_sources(modules),
+            "versions": versions(),
+        }
+    )
 
 
 def _defines(node: ast.AST) -> bool:
@@ -505,8 +661,12 @@ def _number(value: Any) -> Any:
 
 def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as the record keeps them: paths without the home folder."""
-    return {k: paths.short(v) if k in profiles.PATH_PARAMETERS and v and not str(v).startswith("hub:") else v
-            for k, v in values.items()}
+    return {
+        k: paths.short(v)
+        if k in profiles.PATH_PARAMETERS and v and not str(v).startswith("hub:")
+        else v
+        for k, v in values.items()
+    }
 
 
 def device_name(device: str) -> str:
@@ -520,7 +680,9 @@ def git_state() -> dict[str, Any]:
     """Commit and dirty flag of the checkout, or None where there is none."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(
+            command, cwd=paths.ROOT, capture_output=True, text=True, timeout=20, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return {"git_commit": None, "git_dirty": None}
     commit, _, dirty = done.stdout.strip().partition("-")

@@ -40,16 +40,37 @@ def read(path: Path) -> Statements:
     examples, first_seen = [], {}
     for where, row in read_csv(path, COLUMNS, optional="topic"):
         statement, label = row["statement"], LABELS.get(row["label"].strip().lower())
-        require(statement.strip(), "the statement is empty", where=where, todo="write it or delete the row")
-        require(label, f"unknown label {row['label']!r:.80}", where=where, todo="use true, false, 1 or 0")
+        require(
+            statement.strip(),
+            "the statement is empty",
+            where=where,
+            todo="write it or delete the row",
+        )
+        require(
+            label,
+            f"unknown label {row['label']!r:.80}",
+            where=where,
+            todo="use true, false, 1 or 0",
+        )
         first, first_label = first_seen.setdefault(" ".join(statement.split()), (where, label))
-        require(label == first_label, f"{statement!r:.100} is {label} here and {first_label} in {first}", where=where,
-                todo="keep the row that is right")
-        examples.append((f"test/{len(examples)}", statement, label, row.get("topic", "").strip() or None))
+        require(
+            label == first_label,
+            f"{statement!r:.100} is {label} here and {first_label} in {first}",
+            where=where,
+            todo="keep the row that is right",
+        )
+        examples.append(
+            (f"test/{len(examples)}", statement, label, row.get("topic", "").strip() or None)
+        )
     # object: a column holds exactly what the file holds, and an absent topic stays None
     frame = pd.DataFrame(examples, columns=["id", "statement", "label", "topic"], dtype=object)
     found = sorted(set(frame["label"]))
-    require(len(found) == 2, f"{len(frame)} statements, labels {found} only", where=path, todo="give both labels")
+    require(
+        len(found) == 2,
+        f"{len(frame)} statements, labels {found} only",
+        where=path,
+        todo="give both labels",
+    )
     repeats = int(frame.duplicated(["statement", "label"]).sum())
     notes = [f"{repeats} exact repeat(s) of an earlier statement, kept"] if repeats else []
     return Statements(frame, notes, file_sha256(path))

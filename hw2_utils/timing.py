@@ -24,7 +24,9 @@ def progress_bar(total: int, label: str) -> Any:
     """tqdm's bar with the time left, for a reader who waits longer than two seconds; none under the strict runner."""
     from tqdm.auto import tqdm
 
-    return tqdm(total=total, desc=label, delay=2, leave=False, disable=os.environ.get("HW2_RUNNER") == "1")
+    return tqdm(
+        total=total, desc=label, delay=2, leave=False, disable=os.environ.get("HW2_RUNNER") == "1"
+    )
 
 
 @dataclass
@@ -95,7 +97,9 @@ def measure(device: str) -> Iterator[Measurement]:
 
 def _reset_peak_rss() -> None:
     """Linux keeps the peak as a high-water mark that a process may reset for itself (proc(5), clear_refs)."""
-    with suppress(OSError):  # elsewhere the peak only grows, so a block in a fresh child process is still right
+    with suppress(
+        OSError
+    ):  # elsewhere the peak only grows, so a block in a fresh child process is still right
         Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -105,7 +109,9 @@ def _rss(name: str) -> int:
     for line in status.read_text().splitlines() if status.is_file() else []:
         if line.startswith(name + ":"):
             return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def in_child(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -116,17 +122,25 @@ def in_child(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
     # Forked from a server that has imported the libraries and done nothing else: seconds sooner than a bare start.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([function.__module__, "datasets", "peft", "transformers.trainer"])
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
+    context.set_forkserver_preload(
+        [function.__module__, "datasets", "peft", "transformers.trainer"]
+    )
+    with ProcessPoolExecutor(
+        1, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
+    ) as pool:
         try:
             return pool.submit(function, *args, **kwargs).result()
         except BrokenProcessPool as error:
-            raise Hw2Error("the measuring process was killed (out of memory?)", where=function.__name__,
-                           todo="close other programs, or lower batch_size") from error
+            raise Hw2Error(
+                "the measuring process was killed (out of memory?)",
+                where=function.__name__,
+                todo="close other programs, or lower batch_size",
+            ) from error
 
 
 def _end_with(pid: int) -> None:
     """Ends this process, and so its server, soon after the one that waits for it: killed, that can't say so."""
+
     def watch() -> None:
         with suppress(psutil.NoSuchProcess):
             waiting = psutil.Process(pid)

@@ -7,16 +7,31 @@ from pathlib import Path
 
 import pandas as pd
 
-from hw2_utils.datafiles import Dataset, files_sha256, kept_notes, read_csv, read_lines, read_text, require_files
+from hw2_utils.datafiles import (
+    Dataset,
+    files_sha256,
+    kept_notes,
+    read_csv,
+    read_lines,
+    read_text,
+    require_files,
+)
 from hw2_utils.errors import explained, require
 
-HUB_FILES = {"train": "train-00000-of-00001.parquet", "val": "validation-00000-of-00001.parquet",
-             "test": "test-00000-of-00001.parquet"}
+HUB_FILES = {
+    "train": "train-00000-of-00001.parquet",
+    "val": "validation-00000-of-00001.parquet",
+    "test": "test-00000-of-00001.parquet",
+}
 CSV_COLUMNS = {name: {name} for name in ("text", "label", "split")}
-Tweets = Dataset  # columns id, text, label (a class name); classes in the order of the label numbers
+Tweets = (
+    Dataset  # columns id, text, label (a class name); classes in the order of the label numbers
+)
 
 
-def read(folder: Path | str, *, classes: tuple[str, ...] = ("negative", "neutral", "positive")) -> Tweets:
+def read(
+    folder: Path | str, *, classes: tuple[str, ...] = ("negative", "neutral", "positive")
+) -> Tweets:
     """Reads a folder in TweetEval's own layout or, if it holds no `*_text.txt`, in the hub's; or one CSV file.
 
     TweetEval: `{train,val,test}_text.txt` and `_labels.txt`, one tweet a line, and `mapping.txt` (label
@@ -31,12 +46,18 @@ def read(folder: Path | str, *, classes: tuple[str, ...] = ("negative", "neutral
         (splits, classes), files = _read_csv(folder), [folder]
     else:
         splits, classes, files = _read_folder(folder, classes)
-    require(splits["train"]["label"].nunique() > 1, "train has one class only", where=folder,
-            todo="add tweets of another class")
+    require(
+        splits["train"]["label"].nunique() > 1,
+        "train has one class only",
+        where=folder,
+        todo="add tweets of another class",
+    )
     return Tweets(splits, classes, _notes(splits), files_sha256(files))
 
 
-def _read_folder(folder: Path, classes: tuple[str, ...]) -> tuple[dict[str, pd.DataFrame], tuple[str, ...], list[Path]]:
+def _read_folder(
+    folder: Path, classes: tuple[str, ...]
+) -> tuple[dict[str, pd.DataFrame], tuple[str, ...], list[Path]]:
     is_hub = any(folder.glob("*.parquet")) and not any(folder.glob("*_text.txt"))
     text_files = [f"{split}_{part}.txt" for split in HUB_FILES for part in ("text", "labels")]
     names = list(HUB_FILES.values()) if is_hub else text_files
@@ -44,16 +65,27 @@ def _read_folder(folder: Path, classes: tuple[str, ...]) -> tuple[dict[str, pd.D
     require_files(folder, names)
     classes = _read_mapping(folder / "mapping.txt") if "mapping.txt" in names else classes
     read_split = _read_parquet if is_hub else _read_text_files
-    splits = {split: _frame(split, *read_split(folder, split), classes=classes) for split in HUB_FILES}
+    splits = {
+        split: _frame(split, *read_split(folder, split), classes=classes) for split in HUB_FILES
+    }
     return splits, classes, [folder / name for name in names]
 
 
 def _read_csv(path: Path) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
     rows = read_csv(path, CSV_COLUMNS, optional="split")
     for where, row in rows:
-        require(row["label"].strip(), "the label is empty", where=where, todo="fill it in or delete the row")
-        require(row.get("split", "train") in HUB_FILES, f"split {row.get('split')!r:.80} is none", where=where,
-                todo="use train, val or test")
+        require(
+            row["label"].strip(),
+            "the label is empty",
+            where=where,
+            todo="fill it in or delete the row",
+        )
+        require(
+            row.get("split", "train") in HUB_FILES,
+            f"split {row.get('split')!r:.80} is none",
+            where=where,
+            todo="use train, val or test",
+        )
     frame = pd.DataFrame([row for _, row in rows], columns=list(CSV_COLUMNS))
     frame["label"] = frame["label"].str.strip()
     if frame["split"].isna().all():
@@ -61,8 +93,17 @@ def _read_csv(path: Path) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
         place = by_class.cumcount() / by_class.transform("size")
         frame["split"] = place.map(lambda share: list(HUB_FILES)[(share >= 0.8) + (share >= 0.9)])
     classes = tuple(sorted(set(frame["label"])))
-    return {split: _frame(split, own["text"].tolist(), [str(classes.index(label)) for label in own["label"]], str(path), classes=classes)
-            for split in HUB_FILES for own in [frame[frame["split"] == split]]}, classes
+    return {
+        split: _frame(
+            split,
+            own["text"].tolist(),
+            [str(classes.index(label)) for label in own["label"]],
+            str(path),
+            classes=classes,
+        )
+        for split in HUB_FILES
+        for own in [frame[frame["split"] == split]]
+    }, classes
 
 
 def subset(tweets: Tweets, *, max_train_examples: int, seed: int = 0) -> Tweets:
@@ -73,14 +114,21 @@ def subset(tweets: Tweets, *, max_train_examples: int, seed: int = 0) -> Tweets:
     inside a larger one, and file order is kept. Raises InputError for a number below 0 and for 1.
     """
     train = tweets.splits["train"]
-    require(max_train_examples == 0 or max_train_examples > 1, f"max_train_examples is {max_train_examples}",
-            where="parameters", todo="give 0 (all) or at least 2")
+    require(
+        max_train_examples == 0 or max_train_examples > 1,
+        f"max_train_examples is {max_train_examples}",
+        where="parameters",
+        todo="give 0 (all) or at least 2",
+    )
     if max_train_examples == 0 or max_train_examples >= len(train):
         return tweets
     by_class = train["label"].sample(frac=1, random_state=seed).groupby(train["label"])
     order = (by_class.cumcount() / by_class.transform("size")).sort_values(kind="stable").index
     kept = train.loc[sorted(order[:max_train_examples])].reset_index(drop=True)
-    notes = [*tweets.notes, f"train: {len(kept):,} of {len(train):,} tweets, stratified, seed {seed}"]
+    notes = [
+        *tweets.notes,
+        f"train: {len(kept):,} of {len(train):,} tweets, stratified, seed {seed}",
+    ]
     return replace(tweets, splits={**tweets.splits, "train": kept}, notes=notes)
 
 
@@ -88,9 +136,12 @@ def _read_mapping(path: Path) -> tuple[str, ...]:
     names: list[str] = []
     for line in read_text(path).rstrip().split("\n"):
         number, name = (line.split("\t") + [""])[:2]
-        require(number.strip() == str(len(names)) and name.strip() not in ("", *names),
-                f"bad mapping {[number, name]!s:.80}", where=f"{path}, row {len(names) + 1}",
-                todo="a line a class: its number, counted from 0, a tab, a name of its own")
+        require(
+            number.strip() == str(len(names)) and name.strip() not in ("", *names),
+            f"bad mapping {[number, name]!s:.80}",
+            where=f"{path}, row {len(names) + 1}",
+            todo="a line a class: its number, counted from 0, a tab, a name of its own",
+        )
         names.append(name.strip())
     return tuple(names)
 
@@ -98,7 +149,9 @@ def _read_mapping(path: Path) -> tuple[str, ...]:
 def _read_text_files(folder: Path, split: str) -> tuple[list[str], list[str], str]:
     texts, labels = (read_lines(folder / f"{split}_{part}.txt") for part in ("text", "labels"))
     what = f"{split}_text.txt has {len(texts)} lines, {split}_labels.txt has {len(labels)}"
-    require(len(texts) == len(labels), what, where=folder, todo="give each tweet one line in both files")
+    require(
+        len(texts) == len(labels), what, where=folder, todo="give each tweet one line in both files"
+    )
     return texts, [label.strip() for label in labels], f"{folder / split}_labels.txt"
 
 
@@ -106,18 +159,36 @@ def _read_parquet(folder: Path, split: str) -> tuple[list[str], list[str], str]:
     from pyarrow import ArrowException, parquet
 
     path = folder / HUB_FILES[split]
-    with explained("no text and label", ArrowException, KeyError, OSError, ValueError, where=path, todo="replace it"):
+    with explained(
+        "no text and label",
+        ArrowException,
+        KeyError,
+        OSError,
+        ValueError,
+        where=path,
+        todo="replace it",
+    ):
         table = parquet.read_table(path).select(["text", "label"]).to_pydict()
         return table["text"], [str(label) for label in table["label"]], str(path)
 
 
-def _frame(split: str, texts: list, labels: list[str], where: str, *, classes: tuple) -> pd.DataFrame:
+def _frame(
+    split: str, texts: list, labels: list[str], where: str, *, classes: tuple
+) -> pd.DataFrame:
     names = {str(number): name for number, name in enumerate(classes)}
     require(texts, f"the {split} split is empty", where=where, todo="give it at least one tweet")
     for row, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
-        what = f"text is {text!r:.80}" if label in names else f"label {label!r:.80} is not in the mapping"
-        require(label in names and isinstance(text, str), what, where=f"{where}, row {row}",
-                todo=f"labels are {names}, text a string")
+        what = (
+            f"text is {text!r:.80}"
+            if label in names
+            else f"label {label!r:.80} is not in the mapping"
+        )
+        require(
+            label in names and isinstance(text, str),
+            what,
+            where=f"{where}, row {row}",
+            todo=f"labels are {names}, text a string",
+        )
     ids = [f"{split}/{row}" for row in range(len(texts))]
     return pd.DataFrame({"id": ids, "text": texts, "label": [names[label] for label in labels]})
 
@@ -125,9 +196,16 @@ def _frame(split: str, texts: list, labels: list[str], where: str, *, classes: t
 def _notes(splits: dict[str, pd.DataFrame]) -> list[str]:
     notes, seen = [], set(splits["train"]["text"])
     for split, frame in splits.items():
-        notes += kept_notes(split, {
-            "blank tweets": (frame["text"].map(str.strip) == "").sum(),
-            "exact duplicates of an earlier row": frame.duplicated(["text", "label"]).sum(),
-            "tweets over 280 characters": (frame["text"].map(len) > 280).sum(),  # the platform's limit
-            "tweets whose text is also in train": frame["text"].isin(seen).sum() * (split != "train")})
+        notes += kept_notes(
+            split,
+            {
+                "blank tweets": (frame["text"].map(str.strip) == "").sum(),
+                "exact duplicates of an earlier row": frame.duplicated(["text", "label"]).sum(),
+                "tweets over 280 characters": (
+                    frame["text"].map(len) > 280
+                ).sum(),  # the platform's limit
+                "tweets whose text is also in train": frame["text"].isin(seen).sum()
+                * (split != "train"),
+            },
+        )
     return notes

@@ -37,7 +37,9 @@ def load_wordnet(folder: Path) -> Any:
     folder = folder.resolve()
     if folder.parts[-2:] != ("corpora", "wordnet") or not (folder / "data.noun").is_file():
         raise ValueError(f"{folder.name} is no folder corpora/wordnet with WordNet's files")
-    nltk.data.path.insert(0, str(folder.parents[1]))  # nltk finds its data, and may read, only below these
+    nltk.data.path.insert(
+        0, str(folder.parents[1])
+    )  # nltk finds its data, and may read, only below these
     if wordnet.get_version() != VERSION:
         raise ValueError(f"these files are of WordNet {wordnet.get_version()}, not {VERSION}")
     return wordnet
@@ -53,7 +55,9 @@ def similarity(ones: Sequence, others: Sequence) -> float:
 
     Both orders are tried: nltk picks one of several equally deep ancestors by the order of its arguments.
     """
-    return max((max(a.wup_similarity(b), b.wup_similarity(a)) for a in ones for b in others), default=0.0)
+    return max(
+        (max(a.wup_similarity(b), b.wup_similarity(a)) for a in ones for b in others), default=0.0
+    )
 
 
 def table(wordnet: Any, answers: Sequence[str]) -> list[list[str]]:
@@ -67,7 +71,9 @@ def table(wordnet: Any, answers: Sequence[str]) -> list[list[str]]:
 
 def read_answers(path: Path) -> list[str]:
     """The distinct non-blank lines of a text file."""
-    return list(dict.fromkeys(filter(None, map(str.strip, path.read_text(encoding="utf-8").split("\n")))))
+    return list(
+        dict.fromkeys(filter(None, map(str.strip, path.read_text(encoding="utf-8").split("\n"))))
+    )
 
 
 def main() -> None:
@@ -75,8 +81,12 @@ def main() -> None:
     parser.add_argument("--wordnet", type=Path, required=True, help="nltk's folder corpora/wordnet")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--answers", type=Path, help="text file, one answer a line")
-    source.add_argument("--vqa", type=Path, nargs="+", help="DAQUAR folders; their classes are the answers")
-    parser.add_argument("--out", type=Path, default=OUT, help="CSV file (default: the committed table)")
+    source.add_argument(
+        "--vqa", type=Path, nargs="+", help="DAQUAR folders; their classes are the answers"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=OUT, help="CSV file (default: the committed table)"
+    )
     args = parser.parse_args()
     if args.answers:
         answers = read_answers(args.answers)

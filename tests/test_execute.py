@@ -1,4 +1,5 @@
 """The strict runner on a tiny notebook in a checkout of its own: exit codes, messages, what stays, what ends."""
+
 from __future__ import annotations
 
 import json
@@ -46,8 +47,15 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("checkout")
     shutil.copytree(paths.PACKAGE, root / "hw2_utils", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "notebooks").mkdir()
-    cells = [nbformat.v4.new_code_cell(source, metadata={"tags": tags}) for source, tags in (
-        (PARAMETERS, ["parameters"]), (CELL, []), (STOP, []), ("if stop != 'unfinished':\n    run.finish()", []))]
+    cells = [
+        nbformat.v4.new_code_cell(source, metadata={"tags": tags})
+        for source, tags in (
+            (PARAMETERS, ["parameters"]),
+            (CELL, []),
+            (STOP, []),
+            ("if stop != 'unfinished':\n    run.finish()", []),
+        )
+    ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "notebooks" / f"{NAME}.ipynb")
     return root
 
@@ -58,17 +66,30 @@ def environment(checkout: Path) -> dict[str, str]:
 
 
 def run(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "hw2_utils", "run", NAME, *words], cwd=checkout, env=environment(checkout),
-                          capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "hw2_utils", "run", NAME, *words],
+        cwd=checkout,
+        env=environment(checkout),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 def status(folder: Path) -> str:
     return json.loads((folder / "result.json").read_text(encoding="utf-8"))["run"]["status"]
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (("-p", "sedes", "[0]"), "no parameter 'sedes'"), (("-p", "seeds", "zero"), "isn't JSON"),
-    (("-p", "seeds", "0"), "wanted is a list"), (("-p", "seeds", "[1, 1]"), "each once")])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-p", "sedes", "[0]"), "no parameter 'sedes'"),
+        (("-p", "seeds", "zero"), "isn't JSON"),
+        (("-p", "seeds", "0"), "wanted is a list"),
+        (("-p", "seeds", "[1, 1]"), "each once"),
+    ],
+)
 def test_bad_parameters_exit_2_and_no_kernel_starts(checkout, tmp_path, words, message):
     done = run(checkout, *words, "--out", str(tmp_path / "out"))
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
@@ -81,23 +102,42 @@ def test_complete_then_failed_then_input_error(checkout, tmp_path):
     out, failed = tmp_path / "out", tmp_path / "out.failed"
     done = run(checkout, "--out", str(out))
     assert done.returncode == 0 and done.stdout.strip() == str(out), done.stderr
-    assert status(out) == "complete" and nbformat.read(out / "notebook.ipynb", 4).cells[-1].execution_count
+    assert (
+        status(out) == "complete"
+        and nbformat.read(out / "notebook.ipynb", 4).cells[-1].execution_count
+    )
     first = (out / "result.json").read_bytes()
 
     done = run(checkout, "-p", "stop", "nan", "--out", str(out))
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "FloatingPointError: the loss is NaN" in done.stderr and f"{NAME}.ipynb, cell" in done.stderr
-    assert status(failed) == "failed" and "the loss is NaN" in (failed / "result.json").read_text(encoding="utf-8")
+    assert (
+        "FloatingPointError: the loss is NaN" in done.stderr
+        and f"{NAME}.ipynb, cell" in done.stderr
+    )
+    assert status(failed) == "failed" and "the loss is NaN" in (failed / "result.json").read_text(
+        encoding="utf-8"
+    )
     assert "the loss is NaN" in (failed / "notebook.ipynb").read_text(encoding="utf-8")
 
     done = run(checkout, "-p", "stop", "input", "--out", str(out))
-    assert done.returncode == 2 and "data.csv: the file is odd" in done.stderr and "What to do: mend it" in done.stderr
+    assert (
+        done.returncode == 2
+        and "data.csv: the file is odd" in done.stderr
+        and "What to do: mend it" in done.stderr
+    )
     assert "the file is odd" in (failed / "result.json").read_text(encoding="utf-8")
 
     done = run(checkout, "-p", "stop", "unfinished", "--out", str(out))
-    assert done.returncode == 1 and "its record is running" in done.stderr and "run.finish()" in done.stderr
+    assert (
+        done.returncode == 1
+        and "its record is running" in done.stderr
+        and "run.finish()" in done.stderr
+    )
     assert (out / "result.json").read_bytes() == first
-    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith(".")) == ["out", "out.failed"]
+    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith(".")) == [
+        "out",
+        "out.failed",
+    ]
 
 
 def state(pid: int) -> str:
@@ -112,8 +152,20 @@ def state(pid: int) -> str:
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="reads the kernel's state from /proc")
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
 def test_a_kernel_ends_with_its_runner_and_the_folder_is_free_again(checkout, tmp_path, kind):
-    words = [sys.executable, "-m", "hw2_utils", "run", NAME, "--out", str(tmp_path / "out"), "-p", "stop"]
-    runner = subprocess.Popen([*words, "sleep"], cwd=checkout, env=environment(checkout), stderr=subprocess.DEVNULL)
+    words = [
+        sys.executable,
+        "-m",
+        "hw2_utils",
+        "run",
+        NAME,
+        "--out",
+        str(tmp_path / "out"),
+        "-p",
+        "stop",
+    ]
+    runner = subprocess.Popen(
+        [*words, "sleep"], cwd=checkout, env=environment(checkout), stderr=subprocess.DEVNULL
+    )
     pid_file, end = tmp_path / "pid", time.monotonic() + 120
     while not (pid_file.is_file() and pid_file.read_text()):
         assert runner.poll() is None and time.monotonic() < end, "the kernel didn't reach its cell"
@@ -135,9 +187,18 @@ def test_a_kernel_ends_with_its_runner_and_the_folder_is_free_again(checkout, tm
 
 
 # ---------------------------------------------------------------------------------------------- values
-@pytest.mark.parametrize(("name", "text", "value"), [
-    ("seeds", "[0, 1]", [0, 1]), ("epochs", "3", 3), ("learning_rate", "1e-3", 1e-3), ("profile", "full", "full"),
-    ("text_model", "no/such-folder", "no/such-folder"), ("tweets_dir", "hub:a/b", "hub:a/b"), ("tweets_dir", "", "")])
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("seeds", "[0, 1]", [0, 1]),
+        ("epochs", "3", 3),
+        ("learning_rate", "1e-3", 1e-3),
+        ("profile", "full", "full"),
+        ("text_model", "no/such-folder", "no/such-folder"),
+        ("tweets_dir", "hub:a/b", "hub:a/b"),
+        ("tweets_dir", "", ""),
+    ],
+)
 def test_values_are_json_where_the_default_is_no_string(name, text, value):
     assert execute.parse_value("01_lora_roberta", name, text) == value
 
@@ -145,7 +206,9 @@ def test_values_are_json_where_the_default_is_no_string(name, text, value):
 def test_paths_become_absolute_because_the_kernel_runs_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()
-    assert execute.parse_value("01_lora_roberta", "tweets_dir", "some/data") == str(tmp_path / "some" / "data")
+    assert execute.parse_value("01_lora_roberta", "tweets_dir", "some/data") == str(
+        tmp_path / "some" / "data"
+    )
     assert execute.parse_value("01_lora_roberta", "text_model", "model") == str(tmp_path / "model")
 
 
@@ -160,5 +223,7 @@ def test_the_last_runs_time_comes_from_its_record(tmp_path):
     record = {"run": {"start": "2024-05-01T10:00:00+00:00", "end": "2024-05-01T10:01:30+00:00"}}
     (tmp_path / "result.json").write_text(json.dumps(record), encoding="utf-8")
     assert execute.last_seconds(tmp_path) == 90
-    (tmp_path / "result.json").write_text(json.dumps({"run": {**record["run"], "end": None}}), encoding="utf-8")
+    (tmp_path / "result.json").write_text(
+        json.dumps({"run": {**record["run"], "end": None}}), encoding="utf-8"
+    )
     assert execute.last_seconds(tmp_path) is None

@@ -13,7 +13,12 @@ from hw2_utils import finetune, hub
 from hw2_utils.errors import Hw2Error, InputError
 
 CLASSES = ["negative", "neutral", "positive"]
-TEXTS = ["Great.", "I waited an hour for cold soup, and then they lost my order as well #neveragain", "The shop opens at nine", "ok"]
+TEXTS = [
+    "Great.",
+    "I waited an hour for cold soup, and then they lost my order as well #neveragain",
+    "The shop opens at nine",
+    "ok",
+]
 
 
 @pytest.fixture(scope="module")
@@ -29,16 +34,26 @@ def test_the_configuration_given_to_peft_stays_as_it_was(model):
 
 
 def test_log_probs_are_in_the_datas_order_and_padding_changes_nothing(model):
-    network, tok = finetune.classifier(model, classes=CLASSES, seed=0).eval(), finetune.tokenizer(model)
+    network, tok = (
+        finetune.classifier(model, classes=CLASSES, seed=0).eval(),
+        finetune.tokenizer(model),
+    )
     frame = pd.DataFrame({"text": TEXTS, "label": [CLASSES[0]] * len(TEXTS)})
-    found = finetune.log_probs(network, finetune.tokenise(frame, tok, classes=CLASSES, max_length=128), tok, device="cpu")
+    found = finetune.log_probs(
+        network, finetune.tokenise(frame, tok, classes=CLASSES, max_length=128), tok, device="cpu"
+    )
     with torch.inference_mode():
-        alone = [torch.log_softmax(network(**tok(text, return_tensors="pt")).logits[0], -1).numpy() for text in TEXTS]
+        alone = [
+            torch.log_softmax(network(**tok(text, return_tensors="pt")).logits[0], -1).numpy()
+            for text in TEXTS
+        ]
     np.testing.assert_allclose(found, alone, atol=1e-5)
 
 
 def test_the_heads_first_weights_depend_on_the_seed_alone(model):
-    one, again, other = (finetune.classifier(model, classes=CLASSES, seed=s).classifier.weight for s in (3, 3, 4))
+    one, again, other = (
+        finetune.classifier(model, classes=CLASSES, seed=s).classifier.weight for s in (3, 3, 4)
+    )
     assert torch.equal(one, again) and not torch.equal(one, other)
 
 
@@ -47,30 +62,54 @@ def test_the_heads_first_weights_depend_on_the_seed_alone(model):
 def test_pefts_defaults_are_alpha_8_no_dropout_query_and_value(kind):
     import transformers
 
-    config = transformers.AutoConfig.for_model(kind, num_hidden_layers=1, hidden_size=16, num_attention_heads=2, intermediate_size=16,
-                                               vocab_size=50, num_labels=3)
+    config = transformers.AutoConfig.for_model(
+        kind,
+        num_hidden_layers=1,
+        hidden_size=16,
+        num_attention_heads=2,
+        intermediate_size=16,
+        vocab_size=50,
+        num_labels=3,
+    )
     network = transformers.AutoModelForSequenceClassification.from_config(config)
-    wrapped = finetune.with_lora(network, LoraConfig(task_type=TaskType.SEQ_CLS, inference_mode=False, r=8))
+    wrapped = finetune.with_lora(
+        network, LoraConfig(task_type=TaskType.SEQ_CLS, inference_mode=False, r=8)
+    )
     found = wrapped.peft_config["default"]
     assert (found.r, found.lora_alpha, found.lora_dropout, found.bias) == (8, 8, 0.0, "none")
-    assert {name.split(".")[-4] for name, _ in wrapped.named_parameters() if ".lora_A." in name} == {"query", "value"}
+    assert {
+        name.split(".")[-4] for name, _ in wrapped.named_parameters() if ".lora_A." in name
+    } == {"query", "value"}
 
 
 def test_a_tokenizer_without_a_length_of_its_own_is_cut_at_ours(tmp_path, model):
-    (tmp_path / "vocab.txt").write_bytes((model.path / "vocab.txt").read_bytes())  # as TinyBERT is published
+    (tmp_path / "vocab.txt").write_bytes(
+        (model.path / "vocab.txt").read_bytes()
+    )  # as TinyBERT is published
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     tok = finetune.tokenizer(hub.Model("tiny", tmp_path, "local", {}, "local folder"))
     assert tok.model_max_length > 1e29
     frame = pd.DataFrame({"text": ["word " * 300], "label": ["neutral"]})
-    assert len(finetune.tokenise(frame, tok, classes=CLASSES, max_length=128)["input_ids"][0]) == 128
+    assert (
+        len(finetune.tokenise(frame, tok, classes=CLASSES, max_length=128)["input_ids"][0]) == 128
+    )
     assert finetune.n_truncated(frame, tok, max_length=128) == 1
 
 
 def small(model, n=40):
     """Texts of 1 to 20 words, one label each, tokenised; a recipe of one epoch in batches of 8."""
-    frame = pd.DataFrame({"text": ["word " * (1 + 7 * i % 20) for i in range(n)], "label": [CLASSES[i % 3] for i in range(n)]})
+    frame = pd.DataFrame(
+        {
+            "text": ["word " * (1 + 7 * i % 20) for i in range(n)],
+            "label": [CLASSES[i % 3] for i in range(n)],
+        }
+    )
     tok = finetune.tokenizer(model)
-    return finetune.tokenise(frame, tok, classes=CLASSES, max_length=32), tok, finetune.Recipe(1, 8, 32, False, "cpu")
+    return (
+        finetune.tokenise(frame, tok, classes=CLASSES, max_length=32),
+        tok,
+        finetune.Recipe(1, 8, 32, False, "cpu"),
+    )
 
 
 def test_grouped_batches_hold_each_example_once_and_change_with_the_seed(model, tmp_path):
@@ -78,7 +117,9 @@ def test_grouped_batches_hold_each_example_once_and_change_with_the_seed(model, 
     network = finetune.classifier(model, classes=CLASSES, seed=0)
     orders = []
     for seed in (0, 0, 1):
-        loader = finetune.trainer(network, data, tok, recipe, learning_rate=1e-4, seed=seed, folder=str(tmp_path)).get_train_dataloader()
+        loader = finetune.trainer(
+            network, data, tok, recipe, learning_rate=1e-4, seed=seed, folder=str(tmp_path)
+        ).get_train_dataloader()
         torch.manual_seed(seed)
         orders.append([row for batch in loader for row in batch["input_ids"].sum(dim=1).tolist()])
     assert len(orders[0]) == len(data) and orders[0] == orders[1] != orders[2]
@@ -88,22 +129,33 @@ def test_grouped_batches_hold_each_example_once_and_change_with_the_seed(model, 
 def test_batches_are_the_librarys_in_random_order(model, tmp_path):
     data, tok, recipe = small(model, n=403)
     network = finetune.classifier(model, classes=CLASSES, seed=0)
-    run = finetune.trainer(network, data, tok, recipe, learning_rate=1e-4, seed=5, folder=str(tmp_path))
+    run = finetune.trainer(
+        network, data, tok, recipe, learning_rate=1e-4, seed=5, folder=str(tmp_path)
+    )
     loader = run.get_train_dataloader().batch_sampler
     batches = [list(map(tuple, loader)), list(map(tuple, loader))]
-    order = get_length_grouped_indices([len(ids) for ids in data["input_ids"]], 8, generator=torch.Generator().manual_seed(5))
-    batches.append([tuple(order[i:i + 8]) for i in range(0, 403, 8)])
+    order = get_length_grouped_indices(
+        [len(ids) for ids in data["input_ids"]], 8, generator=torch.Generator().manual_seed(5)
+    )
+    batches.append([tuple(order[i : i + 8]) for i in range(0, 403, 8)])
     assert set(batches[0]) == set(batches[2]) != set(batches[1])  # made anew for each epoch
     assert batches[0][-1] == batches[2][-1] and len(batches[0][-1]) == 3
     longest = [max(len(data[i]["input_ids"]) for i in batch) for batch in batches[0][:-1]]
-    place = np.corrcoef(longest, np.arange(len(longest)) % 12)[0, 1]  # the library sorts in quarters of 12 batches: -1 there
+    place = np.corrcoef(longest, np.arange(len(longest)) % 12)[
+        0, 1
+    ]  # the library sorts in quarters of 12 batches: -1 there
     assert abs(place) < 0.5
 
 
 def test_lora_plus_trains_b_at_its_own_rate(model, tmp_path):
     data, tok, recipe = small(model)
-    network = finetune.with_lora(finetune.classifier(model, classes=CLASSES, seed=0), LoraConfig(task_type=TaskType.SEQ_CLS, r=2))
-    run = finetune.trainer(network, data, tok, recipe, learning_rate=(1e-3, 16e-3), seed=0, folder=str(tmp_path))
+    network = finetune.with_lora(
+        finetune.classifier(model, classes=CLASSES, seed=0),
+        LoraConfig(task_type=TaskType.SEQ_CLS, r=2),
+    )
+    run = finetune.trainer(
+        network, data, tok, recipe, learning_rate=(1e-3, 16e-3), seed=0, folder=str(tmp_path)
+    )
     assert run.create_optimizer() is run.optimizer  # the Trainer makes none of its own
     rates = {id(p): group["lr"] for group in run.optimizer.param_groups for p in group["params"]}
     names = {name: rates[id(p)] for name, p in network.named_parameters() if p.requires_grad}
@@ -118,7 +170,9 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_the_rate(model):
     network = finetune.classifier(model, classes=CLASSES, seed=0)
     with torch.no_grad():
         network.classifier.weight.fill_(float("nan"))
-    with pytest.raises(Hw2Error, match=r"learning_rate 0.1.*no number at step 1(.|\n)*lower learning_rate"):
+    with pytest.raises(
+        Hw2Error, match=r"learning_rate 0.1.*no number at step 1(.|\n)*lower learning_rate"
+    ):
         finetune.train(network, data, tok, recipe, learning_rate=0.1, seed=0)
 
 

@@ -12,7 +12,13 @@ from torch import nn
 from hw2_utils import fusion
 
 CLASSES = ["bed", "chair", "table"]
-RECIPE = {"epochs": 12, "batch_size": 16, "learning_rate": 0.02, "weight_decay": 1e-4, "device": "cpu"}
+RECIPE = {
+    "epochs": 12,
+    "batch_size": 16,
+    "learning_rate": 0.02,
+    "weight_decay": 1e-4,
+    "device": "cpu",
+}
 
 
 class Network(nn.Module):
@@ -31,12 +37,28 @@ class Network(nn.Module):
 def data():
     """Pictures show their answer, questions say nothing; three questions a picture."""
     rng = np.random.default_rng(0)
-    images = {f"image{i}": np.eye(5, dtype=np.float32)[i % 3] + 0.1 * rng.normal(size=5).astype(np.float32) for i in range(60)}
+    images = {
+        f"image{i}": np.eye(5, dtype=np.float32)[i % 3]
+        + 0.1 * rng.normal(size=5).astype(np.float32)
+        for i in range(60)
+    }
     questions = {f"what {i}": rng.normal(size=4).astype(np.float32) for i in range(7)}
-    rows = [(f"{i}/{k}", f"image{i}", f"what {(i + k) % 7}", CLASSES[i % 3]) for i in range(60) for k in range(3)]
+    rows = [
+        (f"{i}/{k}", f"image{i}", f"what {(i + k) % 7}", CLASSES[i % 3])
+        for i in range(60)
+        for k in range(3)
+    ]
     frame = pd.DataFrame(rows, columns=["id", "image_id", "question", "answer"])
     number = frame["image_id"].str[5:].astype(int)
-    return {"train": frame[number < 36], "val": frame[number.between(36, 47)], "test": frame[number >= 48]}, images, questions
+    return (
+        {
+            "train": frame[number < 36],
+            "val": frame[number.between(36, 47)],
+            "test": frame[number >= 48],
+        },
+        images,
+        questions,
+    )
 
 
 def test_seeds_trained_at_once_are_those_trained_alone(data):
@@ -46,7 +68,9 @@ def test_seeds_trained_at_once_are_those_trained_alone(data):
     for k, seed in enumerate([3, 0, 7]):
         alone = fusion.train(lambda: Network(5, 4, 8, 3), parts, seeds=[seed], **RECIPE)
         for split in ("val", "test"):
-            np.testing.assert_allclose(together["log_probs"][split][k], alone["log_probs"][split][0], atol=1e-4)
+            np.testing.assert_allclose(
+                together["log_probs"][split][k], alone["log_probs"][split][0], atol=1e-4
+            )
         curve = together["curve"].query("seed == @seed").head(len(alone["curve"]))
         np.testing.assert_allclose(curve["train_loss"], alone["curve"]["train_loss"], atol=1e-4)
 
@@ -67,27 +91,51 @@ def test_image_vectors_have_the_asked_length_or_stay_as_they_are(data, image_sca
     frames, images, questions = data
     parts = fusion.splits(frames, images, questions, classes=CLASSES, image_scale=image_scale)
     raw = np.stack([images[i] for i in frames["test"]["image_id"]])
-    expected = raw if image_scale == 0 else image_scale * raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    expected = (
+        raw if image_scale == 0 else image_scale * raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    )
     np.testing.assert_allclose(parts["test"].image, expected, rtol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(parts["test"].question, axis=1), 1, rtol=1e-5)
 
 
-def test_cross_validation_holds_each_question_once_apart_by_picture_and_never_looks_at_test(data, monkeypatch):
+def test_cross_validation_holds_each_question_once_apart_by_picture_and_never_looks_at_test(
+    data, monkeypatch
+):
     frames, images, questions = data
     seen = []
     real = fusion.splits
-    monkeypatch.setattr(fusion, "splits", lambda own, *a, **k: seen.append(own) or real(own, *a, **k))
-    spoilt = {**frames, "test": frames["test"].assign(image_id="absent")}  # a look at it would be an error
-    options = {"classes": CLASSES, "n_folds": 4, "seeds": [0, 1], "hidden_dim": 8, "image_scale": 0.5, **RECIPE}
-    found = fusion.cross_validate(Network, spoilt, images, questions, blind=False, **options)["folds"]
-    blind = fusion.cross_validate(Network, spoilt, images, questions, blind=True, **options)["folds"]
-    assert found[["fold", "seed"]].to_numpy().tolist() == [list(p) for p in itertools.product(range(4), (0, 1))]
+    monkeypatch.setattr(
+        fusion, "splits", lambda own, *a, **k: seen.append(own) or real(own, *a, **k)
+    )
+    spoilt = {
+        **frames,
+        "test": frames["test"].assign(image_id="absent"),
+    }  # a look at it would be an error
+    options = {
+        "classes": CLASSES,
+        "n_folds": 4,
+        "seeds": [0, 1],
+        "hidden_dim": 8,
+        "image_scale": 0.5,
+        **RECIPE,
+    }
+    found = fusion.cross_validate(Network, spoilt, images, questions, blind=False, **options)[
+        "folds"
+    ]
+    blind = fusion.cross_validate(Network, spoilt, images, questions, blind=True, **options)[
+        "folds"
+    ]
+    assert found[["fold", "seed"]].to_numpy().tolist() == [
+        list(p) for p in itertools.product(range(4), (0, 1))
+    ]
     held = pd.concat([own["test"] for own in seen[:4]])
     assert sorted(held["id"]) == sorted([*frames["train"]["id"], *frames["val"]["id"]])
     for own in seen:
         pictures = [set(f["image_id"]) for f in own.values()]
         assert not any(a & b for a, b in itertools.combinations(pictures, 2))
-    assert found["accuracy"].mean() > 0.9 > 0.6 > blind["accuracy"].mean()  # the pictures show the answer
+    assert (
+        found["accuracy"].mean() > 0.9 > 0.6 > blind["accuracy"].mean()
+    )  # the pictures show the answer
 
 
 def test_choices_are_compared_fold_by_fold(data):
@@ -95,9 +143,22 @@ def test_choices_are_compared_fold_by_fold(data):
     settings = SimpleNamespace(**RECIPE, hidden_dim=8, image_scale=0.5, geometry="whole", seeds=[0])
     run = SimpleNamespace(settings=settings, part=lambda key, compute, modules: compute())
     sets = {"whole": images, "crop": {k: np.zeros(5, np.float32) for k in images}}
-    table = fusion.compare_choices(run, Network, frames, sets, questions, [{"geometry": "crop"}, {"hidden_dim": 4}],
-                                   classes=CLASSES, n_folds=3)
+    table = fusion.compare_choices(
+        run,
+        Network,
+        frames,
+        sets,
+        questions,
+        [{"geometry": "crop"}, {"hidden_dim": 4}],
+        classes=CLASSES,
+        n_folds=3,
+    )
     assert list(table.index) == ["as in the profile", "geometry crop", "hidden_dim 4"]
     assert (table.loc["as in the profile", ["fusion change", "fusion change SE"]] == 0).all()
-    assert table.loc["geometry crop", "question_only change"] == 0 > -0.3 > table.loc["geometry crop", "fusion change"]
+    assert (
+        table.loc["geometry crop", "question_only change"]
+        == 0
+        > -0.3
+        > table.loc["geometry crop", "fusion change"]
+    )
     np.testing.assert_allclose(table["lead"], table["fusion"] - table["question_only"])

@@ -1,4 +1,5 @@
 """Model files are held against their pins, local folders against what may be loaded, downloads against their hash."""
+
 from __future__ import annotations
 
 import hashlib
@@ -60,7 +61,11 @@ def folder(tmp_path: Path) -> Path:
 
 def pin_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashes = "\n".join(f'"{p.name}" = "{sha256(p.read_bytes())}"' for p in sorted(folder.iterdir()))
-    pin(folder.parent, monkeypatch, f'[models."mine"]\nproject_folder = "{folder}"\nrevision = "1"\n[models."mine".sha256]\n{hashes}')
+    pin(
+        folder.parent,
+        monkeypatch,
+        f'[models."mine"]\nproject_folder = "{folder}"\nrevision = "1"\n[models."mine".sha256]\n{hashes}',
+    )
 
 
 def test_an_altered_byte_is_refused_and_names_the_file(folder, monkeypatch):
@@ -84,7 +89,11 @@ def test_a_missing_file_is_named(folder, monkeypatch):
 
 @pytest.mark.parametrize(("package", "version"), [("no-such-package", "0.1.0"), ("numpy", "0.0.1")])
 def test_a_model_whose_package_is_not_installed(tmp_path, monkeypatch, package, version):
-    pin(tmp_path, monkeypatch, f'[models."mine"]\npackage = "{package}"\nfolder = "x"\nrevision = "{version}"\n')
+    pin(
+        tmp_path,
+        monkeypatch,
+        f'[models."mine"]\npackage = "{package}"\nfolder = "x"\nrevision = "{version}"\n',
+    )
     with pytest.raises(InputError, match=f"{package} {version}") as error:
         hub.model("mine")
     assert "requirements-sample-models.txt" in error.value.todo
@@ -92,8 +101,13 @@ def test_a_model_whose_package_is_not_installed(tmp_path, monkeypatch, package, 
 
 def test_hw2_pins_names_another_file(tmp_path):
     (tmp_path / "other.toml").write_text('[models."only-this"]\nrevision = "1"\n', encoding="utf-8")
-    done = subprocess.run([sys.executable, "-c", "from hw2_utils import hub; print(list(hub.pins()['models']))"], check=True,
-                          env={**os.environ, "HW2_PINS": str(tmp_path / "other.toml")}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "from hw2_utils import hub; print(list(hub.pins()['models']))"],
+        check=True,
+        env={**os.environ, "HW2_PINS": str(tmp_path / "other.toml")},
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout.strip() == "['only-this']"
 
 
@@ -134,7 +148,9 @@ def test_weights_in_both_of_pytorchs_formats_are_taken(folder, zipped):
     import torch
 
     (folder / "model.safetensors").unlink()
-    torch.save({"a": torch.ones(3)}, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+    torch.save(
+        {"a": torch.ones(3)}, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped
+    )
     assert hub.model(str(folder)).verified == "local folder"
 
 
@@ -165,16 +181,29 @@ def cut(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(data[:-4])
 
 
-@pytest.mark.parametrize(("spoil", "message"), [
-    (lambda f: (f / "config.json").unlink(), "no config.json"),
-    (lambda f: (f / "config.json").write_text("{"), "config.json is broken"),
-    (lambda f: (f / "config.json").write_text('{"auto_map": {"AutoModel": "m.M"}}'), "remote code"),
-    (lambda f: (f / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": "m.M"}}'), "remote code"),
-    (lambda f: (f / "model.safetensors").unlink(), "no weights"),
-    (lambda f: (f / "model.safetensors").write_bytes(b""), "weights are broken"),
-    (lambda f: (f / "pytorch_model.bin").write_bytes(b""), "weights are broken"),
-    (cut, "weights are broken"), (pickled, "code in it"), (torch_pickled, "code in it"),
-])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "config.json").unlink(), "no config.json"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json is broken"),
+        (
+            lambda f: (f / "config.json").write_text('{"auto_map": {"AutoModel": "m.M"}}'),
+            "remote code",
+        ),
+        (
+            lambda f: (f / "tokenizer_config.json").write_text(
+                '{"auto_map": {"AutoTokenizer": "m.M"}}'
+            ),
+            "remote code",
+        ),
+        (lambda f: (f / "model.safetensors").unlink(), "no weights"),
+        (lambda f: (f / "model.safetensors").write_bytes(b""), "weights are broken"),
+        (lambda f: (f / "pytorch_model.bin").write_bytes(b""), "weights are broken"),
+        (cut, "weights are broken"),
+        (pickled, "code in it"),
+        (torch_pickled, "code in it"),
+    ],
+)
 def test_local_folders_that_are_refused(folder, spoil, message):
     spoil(folder)
     with pytest.raises(InputError, match=message) as error:
@@ -199,7 +228,10 @@ def server(tmp_path: Path) -> Iterator[Hub]:
     save_file({"a": np.ones(300, np.float32)}, repository / "model.safetensors")
     for file in FILES["datasets"]:
         (tmp_path / "datasets" / "someone" / "small" / file).write_bytes(GOOD + file.encode())
-    write_pins(tmp_path, {kind: {"someone/small": {"revision": REVISION, "files": f}} for kind, f in FILES.items()})
+    write_pins(
+        tmp_path,
+        {kind: {"someone/small": {"revision": REVISION, "files": f}} for kind, f in FILES.items()},
+    )
     with serve(tmp_path) as made:
         yield made
 
@@ -210,8 +242,12 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    pin(tmp_path, monkeypatch, f'[models."net"]\nurl = "http://127.0.0.1:9/w.pth"\nfile = "w.pth"\nrevision = "V1"\n'
-        f'[models."net".sha256]\n"w.pth" = "{sha256(GOOD)}"\n')
+    pin(
+        tmp_path,
+        monkeypatch,
+        f'[models."net"]\nurl = "http://127.0.0.1:9/w.pth"\nfile = "w.pth"\nrevision = "V1"\n'
+        f'[models."net".sha256]\n"w.pth" = "{sha256(GOOD)}"\n',
+    )
     return tmp_path / "torch" / "hub" / "checkpoints"
 
 
@@ -223,7 +259,11 @@ def test_a_file_is_fetched_once_and_verified(server, checkpoints, monkeypatch):
     mirror(server, monkeypatch)
     for _ in range(2):
         model = hub.model("net")
-        assert model.path.read_bytes() == GOOD and model.verified == "pinned" and model.sha256 == {"w.pth": sha256(GOOD)}
+        assert (
+            model.path.read_bytes() == GOOD
+            and model.verified == "pinned"
+            and model.sha256 == {"w.pth": sha256(GOOD)}
+        )
     assert server.requests == ["GET /weights/w.pth 200"]
 
 
@@ -279,7 +319,10 @@ def test_a_file_that_changed_in_the_cache_is_not_loaded(server, checkpoints, mon
 
 # ---------------------------------------------------------------------------------------------- files from the hub
 REVISION = "0123456789abcdef0123456789abcdef01234567"
-FILES = {"models": ["config.json", "model.safetensors"], "datasets": [f"train/{i}.parquet" for i in range(2)]}
+FILES = {
+    "models": ["config.json", "model.safetensors"],
+    "datasets": [f"train/{i}.parquet" for i in range(2)],
+}
 MAIN = """
 import sys
 from hw2_utils import hub
@@ -295,9 +338,18 @@ except Hw2Error as error:
 
 def fetch(server: Hub, **variables: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own, like the command line: the hub's client reads the environment when it is imported."""
-    env = {**environment(server.folder, server.url, server.folder / "caches"), "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
-    return subprocess.run([sys.executable, "-c", MAIN], env={**env, **variables}, capture_output=True, text=True,
-                          timeout=100, check=False)
+    env = {
+        **environment(server.folder, server.url, server.folder / "caches"),
+        "HF_HUB_DOWNLOAD_TIMEOUT": "1",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", MAIN],
+        env={**env, **variables},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
 
 
 def cached(server: Hub) -> set[str]:
@@ -318,9 +370,15 @@ def test_model_and_data_come_once_and_then_without_the_hub(server):
     done = fetch(server)
     assert done.stdout == found and not done.stderr
     asked = [line for line in server.requests if "resolve" in line]
-    assert len(asked) == 8 + 3 and all(REVISION in line for line in asked)  # HEAD and GET of four, three led elsewhere
+    assert len(asked) == 8 + 3 and all(
+        REVISION in line for line in asked
+    )  # HEAD and GET of four, three led elsewhere
     assert {line.split()[-1] for line in asked} == {"200", "302"}
-    assert fetch(server, HF_ENDPOINT=unused_address()).stdout == fetch(server, HF_HUB_OFFLINE="1").stdout == found
+    assert (
+        fetch(server, HF_ENDPOINT=unused_address()).stdout
+        == fetch(server, HF_HUB_OFFLINE="1").stdout
+        == found
+    )
     assert [line for line in server.requests if "resolve" in line] == asked
 
 
@@ -334,36 +392,81 @@ def test_a_file_without_a_pin_that_isnt_what_the_hub_names(server, file):
     """The large file is named by its sha256, the small one by git's sha1."""
     repin(server, r"(?m)^.*safetensors\" = .*\n|^\"config.*\n", "")
     assert fetch(server).returncode == 0
-    found = server.folder / "caches" / "hf" / "hub" / "models--someone--small" / "snapshots" / REVISION / file
+    found = (
+        server.folder
+        / "caches"
+        / "hf"
+        / "hub"
+        / "models--someone--small"
+        / "snapshots"
+        / REVISION
+        / file
+    )
     found.write_bytes(found.read_bytes()[::-1])  # through the link, into the blob
     done = fetch(server, HF_HUB_OFFLINE="1")
-    assert done.returncode == 1 and "the file was removed from the cache" in done.stderr and not os.path.lexists(found)
+    assert (
+        done.returncode == 1
+        and "the file was removed from the cache" in done.stderr
+        and not os.path.lexists(found)
+    )
     assert fetch(server).returncode == 0
 
 
-@pytest.mark.parametrize(("spoil", "message", "todo"), [
-    (lambda s: repin(s, REVISION, "f" * 40), "the hub has no such revision", "check the revision"),
-    (lambda s: (s.folder / "models/someone/small/model.safetensors").unlink(), "no such file at this revision", "pins"),
-    (lambda s: s.pins.clear(), "no such repository, or it is private", "check the id"),
-    (lambda s: repin(s, r'tensors" = "\w+', 'tensors" = "' + "0" * 64), "removed from the cache", "fetch it again"),
-    (lambda s: s.spoil("wrong bytes"), "removed from the cache", "fetch it again"),
-    pytest.param(lambda s: s.spoil("cut"), "failed: RemoteProtocolError", "try again", marks=pytest.mark.slow),
-    pytest.param(lambda s: s.spoil("stall"), "failed: ReadTimeout", "try again", marks=pytest.mark.slow),
-    pytest.param(lambda s: s.spoil("silent"), "answer from 127.0.0.1, 3 tries", "local folder", marks=pytest.mark.slow),
-], ids=["revision", "file", "repository", "pin", "bytes", "cut", "stall", "silent"])
+@pytest.mark.parametrize(
+    ("spoil", "message", "todo"),
+    [
+        (
+            lambda s: repin(s, REVISION, "f" * 40),
+            "the hub has no such revision",
+            "check the revision",
+        ),
+        (
+            lambda s: (s.folder / "models/someone/small/model.safetensors").unlink(),
+            "no such file at this revision",
+            "pins",
+        ),
+        (lambda s: s.pins.clear(), "no such repository, or it is private", "check the id"),
+        (
+            lambda s: repin(s, r'tensors" = "\w+', 'tensors" = "' + "0" * 64),
+            "removed from the cache",
+            "fetch it again",
+        ),
+        (lambda s: s.spoil("wrong bytes"), "removed from the cache", "fetch it again"),
+        pytest.param(
+            lambda s: s.spoil("cut"),
+            "failed: RemoteProtocolError",
+            "try again",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            lambda s: s.spoil("stall"), "failed: ReadTimeout", "try again", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            lambda s: s.spoil("silent"),
+            "answer from 127.0.0.1, 3 tries",
+            "local folder",
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["revision", "file", "repository", "pin", "bytes", "cut", "stall", "silent"],
+)
 def test_each_failure_is_one_message_and_leaves_no_half_file(server, spoil, message, todo):
     spoil(server)
     begin = time.monotonic()
     done = fetch(server)
     assert time.monotonic() - begin < 60, "a server that is silent must not hold anyone for minutes"
     assert done.returncode == 1 and "Traceback" not in done.stderr and message in done.stderr
-    first, second = done.stderr[done.stderr.index("error: "):].splitlines()
-    assert first.startswith("error: someone/small at ") and "What to do: " in second and todo in second
+    first, second = done.stderr[done.stderr.index("error: ") :].splitlines()
+    assert (
+        first.startswith("error: someone/small at ") and "What to do: " in second and todo in second
+    )
     whole = {"config.json", blob_name(server.folder / "models/someone/small/config.json")}
     assert cached(server) <= whole, "nothing of the refused file stays"
 
 
-@pytest.mark.parametrize("variables", [{"HF_ENDPOINT": ""}, {"HF_HUB_OFFLINE": "1"}], ids=["refused", "offline"])
+@pytest.mark.parametrize(
+    "variables", [{"HF_ENDPOINT": ""}, {"HF_HUB_OFFLINE": "1"}], ids=["refused", "offline"]
+)
 def test_without_a_hub_and_a_cache_the_ways_to_get_the_file_are_named(server, variables):
     done = fetch(server, **{name: value or unused_address() for name, value in variables.items()})
     assert done.returncode == 1 and "Traceback" not in done.stderr and not cached(server)
@@ -376,7 +479,10 @@ def test_a_cut_download_goes_on_where_it_ended_and_an_endless_one_ends(server):
     """The client takes 10 MiB at a time: less than that is fetched from the start again."""
     large = server.folder / "models" / "someone" / "small" / "model.safetensors"
     save_file({"a": np.arange(6 << 20, dtype=np.float32)}, large)
-    write_pins(server.folder, {"models": {"someone/small": {"revision": REVISION, "files": FILES["models"]}}})
+    write_pins(
+        server.folder,
+        {"models": {"someone/small": {"revision": REVISION, "files": FILES["models"]}}},
+    )
     server.fault = "cut once"
     assert "no pinned data set" in fetch(server).stderr  # the model is there
     assert [line for line in server.requests if line.endswith(" 206")]
@@ -392,6 +498,10 @@ def test_the_command_line_says_it_the_same_way(server):
     repin(server, "someone/small", "cardiffnlp/tweet_eval")  # the server has no such repository
     env = environment(server.folder, server.url, server.folder / "caches")
     command = [sys.executable, "-m", "hw2_utils", "data", "check", "--profile", "full"]
-    done = subprocess.run(command, env=env, cwd=paths.ROOT, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        command, env=env, cwd=paths.ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr and not done.stdout
-    assert done.stderr.startswith("error: cardiffnlp/tweet_eval at 0123456789ab, train/0.parquet: the hub has no such")
+    assert done.stderr.startswith(
+        "error: cardiffnlp/tweet_eval at 0123456789ab, train/0.parquet: the hub has no such"
+    )

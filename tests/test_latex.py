@@ -22,11 +22,19 @@ from hw2_utils import finetune, hub, latex, metrics, paths, question_types, runs
 from hw2_utils.errors import Hw2Error, InputError
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ["main.tex", "preamble.tex", *sorted(f"sections/{p.name}" for p in (ROOT / "writeup/sections").glob("*.tex"))]
-HOSTILE = ("[tag] \\input{/etc/passwd} <script>x()</script> 100 % of_a $1 & #2 ^~|\"'` \\write18{id} {} }} *\n--- é ≥ — "
-           "\x07\x1b emoji 😀 Arabic مرحبا " + "w" * 150)
-needs_tex = pytest.mark.skipif(not (shutil.which("latexmk") and shutil.which("pdftotext")),
-                               reason="no TeX here (latexmk, and pdftotext of poppler-utils)")
+SOURCES = [
+    "main.tex",
+    "preamble.tex",
+    *sorted(f"sections/{p.name}" for p in (ROOT / "writeup/sections").glob("*.tex")),
+]
+HOSTILE = (
+    "[tag] \\input{/etc/passwd} <script>x()</script> 100 % of_a $1 & #2 ^~|\"'` \\write18{id} {} }} *\n--- é ≥ — "
+    "\x07\x1b emoji 😀 Arabic مرحبا " + "w" * 150
+)
+needs_tex = pytest.mark.skipif(
+    not (shutil.which("latexmk") and shutil.which("pdftotext")),
+    reason="no TeX here (latexmk, and pdftotext of poppler-utils)",
+)
 
 
 # ------------------------------------------------------------------------------------------------ text
@@ -42,25 +50,53 @@ def unescaped(tex: str) -> str:
 
 @given(strategies.text())
 def test_escaped_text_holds_no_command_but_ours_and_loses_nothing(text):
-    assert unescaped(latex.escape(text)) == unicodedata.normalize("NFC", text.replace("\r\n", "\n")).translate({9: " ", 0x200b: None})
+    assert unescaped(latex.escape(text)) == unicodedata.normalize(
+        "NFC", text.replace("\r\n", "\n")
+    ).translate({9: " ", 0x200B: None})
 
 
-@pytest.mark.parametrize(("text", "tex"), [
-    ("50 % of a_b", r"50 \% of a\_\allowbreak{}b"), ("[tag]", r"\symbol{91}tag\symbol{93}"), ("*", r"\symbol{42}"),
-    ("\\input{x}", r"\symbol{92}input\{x\}"), ("a--b", r"a\symbol{45}\symbol{45}b"), ("é ≥ 2", "é ≥ 2"),
-    ("e\u0301", "é"), ("😀", r"\CharBox{1F600}{D83DDE00}"), ("م", r"\CharBox{0645}{0645}"), ("\x07", r"\CharBox{0007}{FFFD}")])
+@pytest.mark.parametrize(
+    ("text", "tex"),
+    [
+        ("50 % of a_b", r"50 \% of a\_\allowbreak{}b"),
+        ("[tag]", r"\symbol{91}tag\symbol{93}"),
+        ("*", r"\symbol{42}"),
+        ("\\input{x}", r"\symbol{92}input\{x\}"),
+        ("a--b", r"a\symbol{45}\symbol{45}b"),
+        ("é ≥ 2", "é ≥ 2"),
+        ("e\u0301", "é"),
+        ("😀", r"\CharBox{1F600}{D83DDE00}"),
+        ("م", r"\CharBox{0645}{0645}"),
+        ("\x07", r"\CharBox{0007}{FFFD}"),
+    ],
+)
 def test_escape_by_hand(text, tex):
     assert latex.escape(text) == tex
 
 
 def test_sentences_keep_code_and_strong_words():
-    assert latex.prose("- `a_b` leads **x** by 5 %") == r"\texttt{a\_\allowbreak{}b} leads \textbf{x} by 5 \%"
+    assert (
+        latex.prose("- `a_b` leads **x** by 5 %")
+        == r"\texttt{a\_\allowbreak{}b} leads \textbf{x} by 5 \%"
+    )
     assert latex.items(["a"]) == "\\begin{itemize}\n\\item a\n\\end{itemize}\n"
 
 
-@pytest.mark.parametrize(("value", "tex"), [
-    (124647939, r"\num{124647939}"), (0.70612, r"\num{0.706}"), (1.0, r"\num{1}"), (5e-5, r"\num{5.0e-05}"), (-0.0125, r"\num{-0.013}"),
-    (float("nan"), "--"), (None, "--"), ("a_b", r"a\_\allowbreak{}b"), (True, "True"), (np.int64(7), r"\num{7}")])
+@pytest.mark.parametrize(
+    ("value", "tex"),
+    [
+        (124647939, r"\num{124647939}"),
+        (0.70612, r"\num{0.706}"),
+        (1.0, r"\num{1}"),
+        (5e-5, r"\num{5.0e-05}"),
+        (-0.0125, r"\num{-0.013}"),
+        (float("nan"), "--"),
+        (None, "--"),
+        ("a_b", r"a\_\allowbreak{}b"),
+        (True, "True"),
+        (np.int64(7), r"\num{7}"),
+    ],
+)
 def test_values_are_shown_as_in_the_notebooks(value, tex):
     assert latex.cell(value).replace("-0.012}", "-0.013}") == tex
 
@@ -75,21 +111,48 @@ def test_a_listing_keeps_its_code_and_shows_other_alphabets():
 def predictions(method, seeds, right, split="test"):
     """24 questions about 12 pictures, two types; the first `right` answers are right."""
     n = 24
-    frames = [pd.DataFrame({
-        "id": [f"{split}/{i}" for i in range(n)], "split": split, "method": method, "seed": pd.array([seed] * n, "Int64"),
-        "label": ["true", "false"] * 12, "prediction": [("true", "false")[(i + (i >= right)) % 2] for i in range(n)],
-        "log_probs": [[np.log(0.5)] * 2] * n, "image_id": [f"p{i // 2}" for i in range(n)]}) for seed in seeds]
+    frames = [
+        pd.DataFrame(
+            {
+                "id": [f"{split}/{i}" for i in range(n)],
+                "split": split,
+                "method": method,
+                "seed": pd.array([seed] * n, "Int64"),
+                "label": ["true", "false"] * 12,
+                "prediction": [("true", "false")[(i + (i >= right)) % 2] for i in range(n)],
+                "log_probs": [[np.log(0.5)] * 2] * n,
+                "image_id": [f"p{i // 2}" for i in range(n)],
+            }
+        )
+        for seed in seeds
+    ]
     return pd.concat(frames)
 
 
 def add(run, methods, **options):
     for method, (seeds, right) in methods.items():
         for split in ("val", "test"):
-            run.add_predictions(predictions(method, seeds, right, split), file=f"{method}-{split}", classes=["false", "true"])
+            run.add_predictions(
+                predictions(method, seeds, right, split),
+                file=f"{method}-{split}",
+                classes=["false", "true"],
+            )
     everything = run.all_predictions()
-    groups = {"type": pd.Series(["counting" if i.endswith(("1", "2", "3")) else "color" for i in everything["id"]], everything.index)}
-    run.add_metrics(metrics.tidy(everything, classes=["false", "true"], groups=groups if "05" in run.notebook else None,
-                                 n_resamples=50, **options))
+    groups = {
+        "type": pd.Series(
+            ["counting" if i.endswith(("1", "2", "3")) else "color" for i in everything["id"]],
+            everything.index,
+        )
+    }
+    run.add_metrics(
+        metrics.tidy(
+            everything,
+            classes=["false", "true"],
+            groups=groups if "05" in run.notebook else None,
+            n_resamples=50,
+            **options,
+        )
+    )
     test = everything[everything["split"] == "test"]
     return run.metrics_frame(), test, groups["type"][test.index]
 
@@ -101,65 +164,178 @@ def compared(test, pairs, **options):
 def finetuned(run):
     rate = "lora+lr2e-3"
     for method, trained in {"full": 1000, "lora": 16, rate: 16}.items():
-        for name, value in {"params_total": 1016, "params_trainable": trained, "train_time_s": trained / 7, "peak_memory_mib": 80.5,
-                            "checkpoint_mib": trained / 100}.items():
+        for name, value in {
+            "params_total": 1016,
+            "params_trainable": trained,
+            "train_time_s": trained / 7,
+            "peak_memory_mib": 80.5,
+            "checkpoint_mib": trained / 100,
+        }.items():
             run.add_metrics([{"method": method, "split": "train", "name": name, "value": value}])
-    rows, test, _ = add(run, {"full": ([0], 18), "lora": ([0], 17), rate: ([0], 20), "majority": ([None], 9)})
+    rows, test, _ = add(
+        run, {"full": ([0], 18), "lora": ([0], 17), rate: ([0], 20), "majority": ([None], 9)}
+    )
     yield "comparison", finetune.summary(rows)
     yield "paired_tests", compared(test, [("lora", "full"), (rate, "full"), ("full", "majority")])
     if "01" in run.notebook:
         for name in IN_A_LOOP[run.notebook]:
-            yield name, pd.read_csv(paths.ROOT / "workflow" / "sweeps" / "chosen" / f"{name}.csv", index_col="LoRA with")
-        yield "inference", pd.DataFrame({"median": {"base": 2.5, "merged": 2.5}, "min": {"base": 2.0, "merged": 2.0}})
+            yield (
+                name,
+                pd.read_csv(
+                    paths.ROOT / "workflow" / "sweeps" / "chosen" / f"{name}.csv",
+                    index_col="LoRA with",
+                ),
+            )
+        yield (
+            "inference",
+            pd.DataFrame(
+                {"median": {"base": 2.5, "merged": 2.5}, "min": {"base": 2.0, "merged": 2.0}}
+            ),
+        )
     if "02" in run.notebook:
         yield "model_size", pd.DataFrame({n: finetune.savings(rows) for n in ("01", "02")})
 
 
 def fused(run):
-    rows, test, _ = add(run, {"fusion": ([0, 1], 18), "question_only": ([0, 1], 15), "image_only": ([0], 10), "majority": ([None], 9)},
-                        cluster="image_id")
+    rows, test, _ = add(
+        run,
+        {
+            "fusion": ([0, 1], 18),
+            "question_only": ([0, 1], 15),
+            "image_only": ([0], 10),
+            "majority": ([None], 9),
+        },
+        cluster="image_id",
+    )
     yield "results", metrics.overview(rows)
-    yield "paired_tests", compared(test, [("fusion", "question_only"), ("fusion", "majority")], cluster="image_id")
-    yield "embeddings", pd.DataFrame({"image": {"dimension": 1280, "distinct items": 5}, "question": {"dimension": 384, "distinct items": 9}}).T
-    yield "choices", pd.DataFrame({"fusion": {"as in the profile": 0.5}, "lead": {"as in the profile": 0.1}}).rename_axis("choice")
+    yield (
+        "paired_tests",
+        compared(test, [("fusion", "question_only"), ("fusion", "majority")], cluster="image_id"),
+    )
+    yield (
+        "embeddings",
+        pd.DataFrame(
+            {
+                "image": {"dimension": 1280, "distinct items": 5},
+                "question": {"dimension": 384, "distinct items": 9},
+            }
+        ).T,
+    )
+    yield (
+        "choices",
+        pd.DataFrame(
+            {"fusion": {"as in the profile": 0.5}, "lead": {"as in the profile": 0.1}}
+        ).rename_axis("choice"),
+    )
     if "03" in run.notebook:
-        yield "sizes", pd.DataFrame({s: {"questions": 24, "share of questions worded as in train": 0.5} for s in ("train", "val", "test")}).T
+        yield (
+            "sizes",
+            pd.DataFrame(
+                {
+                    s: {"questions": 24, "share of questions worded as in train": 0.5}
+                    for s in ("train", "val", "test")
+                }
+            ).T,
+        )
 
 
 def typed(run):
-    rows, test, types = add(run, {"resnet_sbert": ([0, 1], 18), "clip": ([0, 1], 19), "resnet_sbert+question_only": ([0], 15)}, cluster="image_id")
+    rows, test, types = add(
+        run,
+        {
+            "resnet_sbert": ([0, 1], 18),
+            "clip": ([0, 1], 19),
+            "resnet_sbert+question_only": ([0], 15),
+        },
+        cluster="image_id",
+    )
     yield "rules", question_types.rules_table()[["name", "type", "example"]]
-    yield "type_counts", pd.DataFrame({"train": {"counting": 5, "color": 19}, "train share": {"counting": 5 / 24, "color": 19 / 24}})
+    yield (
+        "type_counts",
+        pd.DataFrame(
+            {
+                "train": {"counting": 5, "color": 19},
+                "train share": {"counting": 5 / 24, "color": 19 / 24},
+            }
+        ),
+    )
     accuracy = rows[(rows["name"] == "accuracy") & rows["seed"].isna() & (rows["split"] == "test")]
     yield "accuracy_by_type", accuracy.pivot(index="method", columns="group", values="value")
     yield "paired_tests", compared(test, [("clip", "resnet_sbert")], cluster="image_id", by=types)
-    yield "image_gain", compared(test, [("resnet_sbert", "resnet_sbert+question_only")], cluster="image_id", by=types)
-    yield "power", pd.DataFrame({"all": {"n": 24, "discordance": 0.2, "detectable difference": None}}).T
+    yield (
+        "image_gain",
+        compared(
+            test, [("resnet_sbert", "resnet_sbert+question_only")], cluster="image_id", by=types
+        ),
+    )
+    yield (
+        "power",
+        pd.DataFrame({"all": {"n": 24, "discordance": 0.2, "detectable difference": None}}).T,
+    )
     yield "mean_per_type", pd.DataFrame({"clip": {"A-MPT": 0.5, "H-MPT": 0.0}}).T
 
 
 def prompted(run):
-    rows, test, _ = add(run, {"short": ([None], 13), "few_shot": ([None], 16), "expert": ([None], 14), "majority": ([None], 12)})
-    texts = pd.DataFrame([("4 + 4 = 16.", "false", style, "unparsed", text) for style, text in
-                          (("short", HOSTILE), ("few_shot", "nan"), ("expert", ""), ("short+sentiment", "[x]"))],
-                         columns=["statement", "label", "style", "verdict", "text"])
+    rows, test, _ = add(
+        run,
+        {
+            "short": ([None], 13),
+            "few_shot": ([None], 16),
+            "expert": ([None], 14),
+            "majority": ([None], 12),
+        },
+    )
+    texts = pd.DataFrame(
+        [
+            ("4 + 4 = 16.", "false", style, "unparsed", text)
+            for style, text in (
+                ("short", HOSTILE),
+                ("few_shot", "nan"),
+                ("expert", ""),
+                ("short+sentiment", "[x]"),
+            )
+        ],
+        columns=["statement", "label", "style", "verdict", "text"],
+    )
     yield "outputs", texts.set_index(["statement", "label", "style"])
-    styles = pd.DataFrame({"n_words": [5.5, 6, 7, 8], "repeated_3gram_share": 0.25, "contradicts": 0.5, "unparsed": 1.0, "right": 1 / 3},
-                          index=pd.Index(["short", "few_shot", "expert", "short+sentiment"], name="style"))
+    styles = pd.DataFrame(
+        {
+            "n_words": [5.5, 6, 7, 8],
+            "repeated_3gram_share": 0.25,
+            "contradicts": 0.5,
+            "unparsed": 1.0,
+            "right": 1 / 3,
+        },
+        index=pd.Index(["short", "few_shot", "expert", "short+sentiment"], name="style"),
+    )
     yield "quality", styles
     table = metrics.overview(rows)
     table.insert(3, "share true", 0.5)
     yield "comparison", table
     yield "paired_tests", compared(test, [("few_shot", "short")])
-    yield "agreement", pd.DataFrame([("short / few_shot", 0.5, 0.0)], columns=["styles", "same answer", "kappa"]).set_index("styles")
+    yield (
+        "agreement",
+        pd.DataFrame(
+            [("short / few_shot", 0.5, 0.0)], columns=["styles", "same answer", "kappa"]
+        ).set_index("styles"),
+    )
 
 
 FILL = {"01": finetuned, "02": finetuned, "03": fused, "04": fused, "05": typed, "06": prompted}
-ROLES = {"01": ["text_model"], "02": ["text_model"], "03": ["image_model", "sentence_model"], "04": ["clip_model"], "05": [], "06": ["language_model"]}
+ROLES = {
+    "01": ["text_model"],
+    "02": ["text_model"],
+    "03": ["image_model", "sentence_model"],
+    "04": ["clip_model"],
+    "05": [],
+    "06": ["language_model"],
+}
 
 
 def named(notebook, function):
-    text = "\n".join(c.source for c in nbformat.read(paths.NOTEBOOKS / f"{notebook}.ipynb", as_version=4).cells)
+    text = "\n".join(
+        c.source for c in nbformat.read(paths.NOTEBOOKS / f"{notebook}.ipynb", as_version=4).cells
+    )
     return set(re.findall(rf'run\.{function}\("(\w+)"', text))
 
 
@@ -168,7 +344,13 @@ def make_run(notebook, folder, profile="sample"):
     values = {**runs.declared_parameters(notebook), "profile": profile, "run_dir": str(folder)}
     run = runs.start(notebook, {**values, **({"device": "cpu"} if "device" in values else {})})
     for role in ROLES[notebook[:2]]:
-        run.models[role] = hub.Model(id=f"some/{role}", path=folder, revision="0" * 40, sha256={"weights": "f" * 64}, verified="pinned")
+        run.models[role] = hub.Model(
+            id=f"some/{role}",
+            path=folder,
+            revision="0" * 40,
+            sha256={"weights": "f" * 64},
+            verified="pinned",
+        )
     run.data = {name: "d" * 64 for name in ("tweets", "vqa", "statements")}
     tables = dict(FILL[notebook[:2]](run))
     assert set(tables) == (named(notebook, "table") | IN_A_LOOP.get(notebook, set())) - SOMETIMES
@@ -184,12 +366,22 @@ def make_run(notebook, folder, profile="sample"):
     for cell in executed.cells:
         if "sentences" in cell.metadata.get("tags", []):
             line = HOSTILE.replace("\n", " ").replace("`", "")
-            cell.outputs = [v4.new_output("stream", text="printed 1/64\n"), v4.new_output("display_data", {"text/markdown": f"- `said` {line}"})]
+            cell.outputs = [
+                v4.new_output("stream", text="printed 1/64\n"),
+                v4.new_output("display_data", {"text/markdown": f"- `said` {line}"}),
+            ]
     nbformat.write(executed, folder / "notebook.ipynb")
 
 
-SOMETIMES = {"type_check", "type_confusion", "factorial", "by_topic"}  # tables of real DAQUAR, of a sweep, of a file with topics
-IN_A_LOOP = {"01_lora_roberta": {"lora_rate", "lora_shape", "lora_forms"}}  # tables whose names stand in a list
+SOMETIMES = {
+    "type_check",
+    "type_confusion",
+    "factorial",
+    "by_topic",
+}  # tables of real DAQUAR, of a sweep, of a file with topics
+IN_A_LOOP = {
+    "01_lora_roberta": {"lora_rate", "lora_shape", "lora_forms"}
+}  # tables whose names stand in a list
 NOTEBOOKS = sorted(p.stem for p in (ROOT / "notebooks").glob("0*.ipynb"))
 
 
@@ -208,7 +400,11 @@ def made(tmp_path_factory):
 def project(made, tmp_path, monkeypatch):
     """Runs and sources of the writeup under a folder of the test's own."""
     shutil.copytree(made, tmp_path / "runs")
-    shutil.copytree(ROOT / "writeup", tmp_path / "writeup", ignore=shutil.ignore_patterns("generated", "main.[!t]*", "*.zip"))
+    shutil.copytree(
+        ROOT / "writeup",
+        tmp_path / "writeup",
+        ignore=shutil.ignore_patterns("generated", "main.[!t]*", "*.zip"),
+    )
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(latex, "WRITEUP", tmp_path / "writeup")
     return tmp_path
@@ -225,16 +421,45 @@ def without_tex(monkeypatch):
 
 
 def tree(folder):
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
 
 
 # ------------------------------------------------------------------------------------------------ what may enter
-@pytest.mark.parametrize(("notebook", "what", "edit"), list(zip(NOTEBOOKS, *zip(*[
-    ("is failed", lambda r: r["run"].update(status="failed")), ("is running", lambda r: r["run"].update(status="running")),
-    ("stale", lambda r: r["run"].update(key="of older code")), ("has profile full", lambda r: r["run"]["parameters"].update(profile="full")),
-    ("read another run of 03", lambda r: r["inputs"].append({"role": "x", "notebook": "03", "id": "x", "run_dir": "runs/sample/03_vqa_resnet_sbert"})),
-    ("broken", lambda r: r.pop("meta"))], strict=True), strict=True)))
-def test_a_run_that_does_not_hold_stops_the_build_and_names_the_notebook(project, notebook, what, edit):
+@pytest.mark.parametrize(
+    ("notebook", "what", "edit"),
+    list(
+        zip(
+            NOTEBOOKS,
+            *zip(
+                *[
+                    ("is failed", lambda r: r["run"].update(status="failed")),
+                    ("is running", lambda r: r["run"].update(status="running")),
+                    ("stale", lambda r: r["run"].update(key="of older code")),
+                    ("has profile full", lambda r: r["run"]["parameters"].update(profile="full")),
+                    (
+                        "read another run of 03",
+                        lambda r: r["inputs"].append(
+                            {
+                                "role": "x",
+                                "notebook": "03",
+                                "id": "x",
+                                "run_dir": "runs/sample/03_vqa_resnet_sbert",
+                            }
+                        ),
+                    ),
+                    ("broken", lambda r: r.pop("meta")),
+                ],
+                strict=True,
+            ),
+            strict=True,
+        )
+    ),
+)
+def test_a_run_that_does_not_hold_stops_the_build_and_names_the_notebook(
+    project, notebook, what, edit
+):
     change(paths.RUNS / "sample" / notebook, edit)
     with pytest.raises(InputError, match=what) as error:
         latex.build("sample")
@@ -252,7 +477,9 @@ def test_runs_made_by_hand_are_refused(project):
 
 def test_a_listing_that_is_not_what_ran_is_refused(project):
     place = paths.RUNS / "sample/03_vqa_resnet_sbert/notebook.ipynb"
-    place.write_text(place.read_text(encoding="utf-8").replace("class Fusion", "class Other"), encoding="utf-8")
+    place.write_text(
+        place.read_text(encoding="utf-8").replace("class Fusion", "class Other"), encoding="utf-8"
+    )
     with pytest.raises(InputError, match="03_vqa_resnet_sbert is stale: a cell"):
         latex.content("sample")
 
@@ -261,53 +488,93 @@ def test_a_listing_that_is_not_what_ran_is_refused(project):
 def test_the_same_bytes_each_time(project, monkeypatch):
     without_tex(monkeypatch)
     latex.build("sample")
-    first, archive = tree(latex.WRITEUP / "generated"), (latex.WRITEUP / "overleaf.zip").read_bytes()
+    first, archive = (
+        tree(latex.WRITEUP / "generated"),
+        (latex.WRITEUP / "overleaf.zip").read_bytes(),
+    )
     shutil.rmtree(latex.WRITEUP / "generated")
     (latex.WRITEUP / "generated").mkdir()
     (latex.WRITEUP / "generated/left-over.tex").write_text("x")
     latex.build("sample")
-    assert tree(latex.WRITEUP / "generated") == first and (latex.WRITEUP / "overleaf.zip").read_bytes() == archive
+    assert (
+        tree(latex.WRITEUP / "generated") == first
+        and (latex.WRITEUP / "overleaf.zip").read_bytes() == archive
+    )
 
 
 def test_one_changed_metric_changes_its_macro_its_cell_and_its_sentence_only(project):
     before = latex.content("sample")
 
     def edit(record):
-        row = next(m for m in record["metrics"] if (m["method"], m["name"], m["split"], m["seed"]) == ("full", "accuracy", "test", None))
+        row = next(
+            m
+            for m in record["metrics"]
+            if (m["method"], m["name"], m["split"], m["seed"]) == ("full", "accuracy", "test", None)
+        )
         row["value"] = 0.4321
 
     change(paths.RUNS / "sample/01_lora_roberta", edit)
     after = latex.content("sample")
-    lines = {name: [(old, new) for old, new in zip(before[name].splitlines(), after[name].splitlines(), strict=True) if old != new]
-             for name in before if before[name] != after[name]}
+    lines = {
+        name: [
+            (old, new)
+            for old, new in zip(before[name].splitlines(), after[name].splitlines(), strict=True)
+            if old != new
+        ]
+        for name in before
+        if before[name] != after[name]
+    }
     assert {name: len(pairs) for name, pairs in lines.items()} == {
-        "numbers.tex": 2, "tables/01-comparison.tex": 1, "sentences/01-floor.tex": 1}  # the metric, and its cell, each as a macro
-    assert all(r"0.432" in new.replace(r"\symbol{46}", ".") for pairs in lines.values() for _, new in pairs)
+        "numbers.tex": 2,
+        "tables/01-comparison.tex": 1,
+        "sentences/01-floor.tex": 1,
+    }  # the metric, and its cell, each as a macro
+    assert all(
+        r"0.432" in new.replace(r"\symbol{46}", ".") for pairs in lines.values() for _, new in pairs
+    )
 
 
 def test_each_macro_is_defined_once_used_ones_all_are_and_each_names_its_source(made, project):
     files = latex.content("sample")
-    defined = [re.fullmatch(r"\\DefineResult\{([\w+.:/-]+)\}\{(.*)\} % (.+)", line) for line in files["numbers.tex"].splitlines()]
+    defined = [
+        re.fullmatch(r"\\DefineResult\{([\w+.:/-]+)\}\{(.*)\} % (.+)", line)
+        for line in files["numbers.tex"].splitlines()
+    ]
     assert all(defined)
     keys = [m[1] for m in defined]
     assert len(keys) == len(set(keys))
-    ids = "|".join(json.loads(p.read_text())["run"]["id"] for p in sorted(paths.RUNS.glob("sample/*/result.json")))
+    ids = "|".join(
+        json.loads(p.read_text())["run"]["id"]
+        for p in sorted(paths.RUNS.glob("sample/*/result.json"))
+    )
     source = rf"run ({ids}) of \w+, (metric|table|setting|version|model|pin|data|run) \S.*|published\.csv: \w+, .+|hw2_utils/config/sample\.toml"
     assert all(re.fullmatch(source, m[3]) for m in defined)
     text = "".join((ROOT / "writeup" / name).read_text(encoding="utf-8") for name in SOURCES)
     used = set(re.findall(r"\\Result\{([^#{}]+)\}", text))
     assert used and used <= set(keys)
-    shown = {f"{kind.lower()}s/{name}.tex" for kind, name in re.findall(r"\\Show(Table|Figure|Listing|Sentences?)\{([^#{}]+)\}", text)}
+    shown = {
+        f"{kind.lower()}s/{name}.tex"
+        for kind, name in re.findall(r"\\Show(Table|Figure|Listing|Sentences?)\{([^#{}]+)\}", text)
+    }
     shown = {name.replace("sentencess", "sentences") for name in shown}
     assert shown and shown <= set(files)
-    labels = set(re.findall(r"\\(?:Figure|ListingTitle|begin\{\w+Table\})\{.*?\}(?=\{)|(?:tab|lst|fig):[\w+-]+", text))
+    labels = set(
+        re.findall(
+            r"\\(?:Figure|ListingTitle|begin\{\w+Table\})\{.*?\}(?=\{)|(?:tab|lst|fig):[\w+-]+",
+            text,
+        )
+    )
     assert labels
 
 
 def test_published_figures_have_a_value_and_a_source_in_the_bibliography():
     entries = pd.read_csv(ROOT / "writeup/published.csv", dtype=str).to_dict("records")
-    keys = set(re.findall(r"@\w+\{(\w+),", (ROOT / "writeup/references.bib").read_text(encoding="utf-8")))
-    assert entries and all(e["source"].split(",")[0] in keys and float(e["value"]) > 0 for e in entries)
+    keys = set(
+        re.findall(r"@\w+\{(\w+),", (ROOT / "writeup/references.bib").read_text(encoding="utf-8"))
+    )
+    assert entries and all(
+        e["source"].split(",")[0] in keys and float(e["value"]) > 0 for e in entries
+    )
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -319,9 +586,17 @@ def test_sections_type_no_result(name):
 
 def test_each_notebook_has_listings_with_different_names_and_captions():
     for notebook in NOTEBOOKS:
-        cells = [c for c in nbformat.read(ROOT / f"notebooks/{notebook}.ipynb", as_version=4).cells if "listing" in c.metadata.get("tags", [])]
+        cells = [
+            c
+            for c in nbformat.read(ROOT / f"notebooks/{notebook}.ipynb", as_version=4).cells
+            if "listing" in c.metadata.get("tags", [])
+        ]
         names = [c.metadata["listing"]["name"] for c in cells]
-        assert names and len(set(names)) == len(names) and all(c.metadata["listing"]["caption"] for c in cells), notebook
+        assert (
+            names
+            and len(set(names)) == len(names)
+            and all(c.metadata["listing"]["caption"] for c in cells)
+        ), notebook
         text = "".join((ROOT / "writeup" / name).read_text(encoding="utf-8") for name in SOURCES)
         assert all(f"\\ShowListing{{{notebook[:2]}-{name}}}" in text for name in names), notebook
 
@@ -334,7 +609,11 @@ def test_listings_show_the_package_functions_that_a_cell_calls(project):
 def test_texts_stay_texts(project):
     rows = latex.content("sample")["tables/06-outputs.tex"].splitlines()
     cells = [row.removesuffix("\\\\").split(" & ")[1:] for row in rows if row.startswith("4 +")]
-    assert [row[0] for row in cells] == ["false"] * 4 and [row[3] for row in cells][1:] == ["nan", "", r"\symbol{91}x\symbol{93}"]
+    assert [row[0] for row in cells] == ["false"] * 4 and [row[3] for row in cells][1:] == [
+        "nan",
+        "",
+        r"\symbol{91}x\symbol{93}",
+    ]
 
 
 def test_a_real_run_has_no_banner(project):
@@ -348,16 +627,34 @@ def test_without_tex_it_says_what_to_install_and_leaves_an_archive(project, monk
     without_tex(monkeypatch)
     latex.build("sample")
     out = capsys.readouterr().out
-    assert all(name in out for name in (*latex.PACKAGES.split(), "overleaf.zip")) and str(project) not in out
+    assert (
+        all(name in out for name in (*latex.PACKAGES.split(), "overleaf.zip"))
+        and str(project) not in out
+    )
     with zipfile.ZipFile(latex.WRITEUP / "overleaf.zip") as archive:
         names = set(archive.namelist())
-        assert names == {*SOURCES, "author.tex", "latexmkrc", "references.bib", *(f"generated/{n}" for n in latex.content("sample"))}
-        assert not any(str(ROOT).encode() in archive.read(n) or str(project).encode() in archive.read(n) for n in names)
+        assert names == {
+            *SOURCES,
+            "author.tex",
+            "latexmkrc",
+            "references.bib",
+            *(f"generated/{n}" for n in latex.content("sample")),
+        }
+        assert not any(
+            str(ROOT).encode() in archive.read(n) or str(project).encode() in archive.read(n)
+            for n in names
+        )
 
 
 def test_command_line_names_the_notebook_to_run(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "hw2_utils", "writeup"], cwd=ROOT, capture_output=True, text=True, check=False,
-                          env={**os.environ, "HW2_RUNS": str(tmp_path)})
+    done = subprocess.run(
+        [sys.executable, "-m", "hw2_utils", "writeup"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HW2_RUNS": str(tmp_path)},
+    )
     assert done.returncode == 2 and "run notebook 01_lora_roberta first" in done.stderr
 
 
@@ -366,8 +663,15 @@ def compiled(folder):
     """Text of the pages, after a look into the log: nothing undefined, nothing more than 5 pt too wide."""
     log = (folder / "main.log").read_text(encoding="utf-8", errors="replace")
     assert "undefined" not in re.sub(r"(?m)^.*(Font shape|\(undefined\)).*$", "", log)
-    assert not [w for w in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", log) if float(w) > 5]
-    return subprocess.run(["pdftotext", "-layout", folder / "main.pdf", "-"], check=True, capture_output=True, text=True).stdout
+    assert not [
+        w for w in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", log) if float(w) > 5
+    ]
+    return subprocess.run(
+        ["pdftotext", "-layout", folder / "main.pdf", "-"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
 
 
 @needs_tex
@@ -381,15 +685,43 @@ def test_any_text_compiles_in_paragraphs_cells_and_captions(tmp_path):
 
     collect()
     printable = "".join(map(chr, range(0x21, 0x180)))
-    texts += [HOSTILE, *printable, printable, "--", "---", "``", "''", "?`", "!`", "<<", "\\\\", "^^M", "[", "*", "% "]
+    texts += [
+        HOSTILE,
+        *printable,
+        printable,
+        "--",
+        "---",
+        "``",
+        "''",
+        "?`",
+        "!`",
+        "<<",
+        "\\\\",
+        "^^M",
+        "[",
+        "*",
+        "% ",
+    ]
     shutil.copy(ROOT / "writeup/preamble.tex", tmp_path)
     frame = pd.DataFrame({t: texts for t in ("[x]_%", "y")})
-    body = [r"\documentclass{article}\input{preamble}\DefineResult{banner}{}\begin{document}",
-            *(f"{latex.escape(t)}\n\n\\texttt{{{latex.escape(t)}}}\n" for t in texts), latex.items(texts),
-            latex.table(frame, caption=HOSTILE, label="t"), latex.listing("\n".join(texts[-80:]), caption=HOSTILE, label="l"), r"\end{document}"]
+    body = [
+        r"\documentclass{article}\input{preamble}\DefineResult{banner}{}\begin{document}",
+        *(f"{latex.escape(t)}\n\n\\texttt{{{latex.escape(t)}}}\n" for t in texts),
+        latex.items(texts),
+        latex.table(frame, caption=HOSTILE, label="t"),
+        latex.listing("\n".join(texts[-80:]), caption=HOSTILE, label="l"),
+        r"\end{document}",
+    ]
     (tmp_path / "main.tex").write_text("\n".join(body), encoding="utf-8")
     shutil.copy(ROOT / "writeup/latexmkrc", tmp_path)
-    done = subprocess.run(["latexmk", "main.tex"], cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+    done = subprocess.run(
+        ["latexmk", "main.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-3000:]
 
 
@@ -400,7 +732,16 @@ def test_the_pdf_is_whole_says_that_it_is_a_sample_and_shows_hostile_text(projec
     pages = compiled(latex.WRITEUP).split("\f")[:-1]
     assert len(pages) > 5 and all("Profile sample: stand-in models" in page for page in pages)
     text = re.sub(r"\s+", "", "".join(pages))
-    for part in ("[tag]", "\\input{/etc/passwd}", "<script>x()</script>", "100%of_a$1&#2^~|", "\\write18{id}", "😀", "مرحبا", "printed1/64"):
+    for part in (
+        "[tag]",
+        "\\input{/etc/passwd}",
+        "<script>x()</script>",
+        "100%of_a$1&#2^~|",
+        "\\write18{id}",
+        "😀",
+        "مرحبا",
+        "printed1/64",
+    ):
         assert re.sub(r"\s+", "", part) in text or part[::-1] in text, part
     assert "root:x:" not in text
 
@@ -410,7 +751,9 @@ def test_the_pdf_is_whole_says_that_it_is_a_sample_and_shows_hostile_text(projec
 def test_what_a_section_needs_and_no_run_has_stops_the_build(project):
     for path in (paths.RUNS / "sample/02_lora_tinybert/tables").glob("model_size.*"):
         path.unlink()
-    with pytest.raises(Hw2Error, match=r"sections/problem1\.tex:\d+: .*No run has made tables/02-model_size"):
+    with pytest.raises(
+        Hw2Error, match=r"sections/problem1\.tex:\d+: .*No run has made tables/02-model_size"
+    ):
         latex.build("sample")
 
 

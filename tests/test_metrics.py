@@ -21,7 +21,9 @@ CLASSES = ["a", "b", "c"]
 WORDS = st.sampled_from([*CLASSES, "unparsed"])
 
 
-def predictions(labels, guesses, *, method="m", split="test", seed=None, log_probs=None, image_ids=None):
+def predictions(
+    labels, guesses, *, method="m", split="test", seed=None, log_probs=None, image_ids=None
+):
     n = len(labels)
     frame = pd.DataFrame(
         {
@@ -33,7 +35,9 @@ def predictions(labels, guesses, *, method="m", split="test", seed=None, log_pro
             "prediction": list(guesses),
         }
     )
-    frame["log_probs"] = pd.Series([None] * n if log_probs is None else list(log_probs), dtype=object)
+    frame["log_probs"] = pd.Series(
+        [None] * n if log_probs is None else list(log_probs), dtype=object
+    )
     if image_ids is not None:
         frame["image_id"] = list(image_ids)
     return frame
@@ -77,7 +81,9 @@ def score(frame, *, classes):
 
 
 def by_key(rows):
-    assert len({(r["method"], r["split"], r["group"], r["seed"], r["name"]) for r in rows}) == len(rows)
+    assert len({(r["method"], r["split"], r["group"], r["seed"], r["name"]) for r in rows}) == len(
+        rows
+    )
     return {(r["group"], r["seed"], r["name"]): r for r in rows}
 
 
@@ -89,7 +95,9 @@ def test_label_metrics_equal_scikit_learn_whatever_is_missing_or_unparsed(pairs)
         "accuracy": sk.accuracy_score(labels, guesses),
         "f1_macro": sk.f1_score(labels, guesses, average="macro", zero_division=0),
         "f1_weighted": sk.f1_score(labels, guesses, average="weighted", zero_division=0),
-        "recall_macro": sk.recall_score(labels, guesses, labels=sorted(set(labels)), average="macro"),
+        "recall_macro": sk.recall_score(
+            labels, guesses, labels=sorted(set(labels)), average="macro"
+        ),
         "unparsed_rate": guesses.count("unparsed") / len(guesses),
     }
     assert got == pytest.approx(expected)
@@ -107,16 +115,22 @@ def test_probability_metrics_equal_scikit_learn(n_classes):
     got = score(frame, classes=classes)
     log_probs = np.stack(frame["log_probs"]).astype(float)
     probabilities = np.exp(log_probs) / np.exp(log_probs).sum(axis=1, keepdims=True)
-    assert got["loss"] == pytest.approx(sk.log_loss(frame["label"], probabilities, labels=classes), rel=1e-5)
+    assert got["loss"] == pytest.approx(
+        sk.log_loss(frame["label"], probabilities, labels=classes), rel=1e-5
+    )
     assert ("auroc" in got) == (n_classes == 2)
     assert ("accuracy_top5" in got) == (n_classes > 5)
     if n_classes > 5:
-        assert got["accuracy_top5"] == pytest.approx(sk.top_k_accuracy_score(frame["label"], log_probs, k=5, labels=classes))
+        assert got["accuracy_top5"] == pytest.approx(
+            sk.top_k_accuracy_score(frame["label"], log_probs, k=5, labels=classes)
+        )
     if n_classes == 2:
         margin = log_probs[:, 1] - log_probs[:, 0]
         assert got["auroc"] == pytest.approx(sk.roc_auc_score(frame["label"] == classes[1], margin))
         p = np.clip(np.exp(log_probs[:, 1]), 0, 1)
-        assert got["brier"] == pytest.approx(sk.brier_score_loss(frame["label"] == classes[1], p), rel=1e-4)
+        assert got["brier"] == pytest.approx(
+            sk.brier_score_loss(frame["label"] == classes[1], p), rel=1e-4
+        )
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 4)), min_size=2, max_size=30))
@@ -126,7 +140,9 @@ def test_auroc_counts_ties_as_half_and_does_not_depend_on_the_order_of_the_class
     log_probs = np.log(np.stack([1 - p_true, p_true], axis=1)).astype(np.float32)
     labels = np.where(truth, "true", "false")
     got = score(predictions(labels, labels, log_probs=log_probs), classes=["false", "true"])
-    turned = score(predictions(labels, labels, log_probs=log_probs[:, ::-1]), classes=["true", "false"])
+    turned = score(
+        predictions(labels, labels, log_probs=log_probs[:, ::-1]), classes=["true", "false"]
+    )
     if truth.all() or not truth.any():
         assert "auroc" not in got and "auroc" not in turned
     else:
@@ -135,7 +151,9 @@ def test_auroc_counts_ties_as_half_and_does_not_depend_on_the_order_of_the_class
 
 
 def test_ece_by_hand():
-    top = np.array([0.95, 0.97, 0.60, 0.61, 0.55])  # bins of width 1/15: (.933, 1], (.6, .667], (.533, .6]
+    top = np.array(
+        [0.95, 0.97, 0.60, 0.61, 0.55]
+    )  # bins of width 1/15: (.933, 1], (.6, .667], (.533, .6]
     right = [True, False, True, True, False]
     log_probs = np.log(np.stack([top, 1 - top], axis=1))
     labels = ["a" if ok else "b" for ok in right]
@@ -147,7 +165,10 @@ def test_ece_by_hand():
 def test_ece_of_a_random_frame_equals_a_loop_over_bins():
     frame, classes = random_frame(np.random.default_rng(5), 500, n_classes=4)
     probabilities = np.exp(np.stack(frame["log_probs"]).astype(float))
-    top, right = probabilities.max(axis=1), np.array(classes)[probabilities.argmax(axis=1)] == frame["label"]
+    top, right = (
+        probabilities.max(axis=1),
+        np.array(classes)[probabilities.argmax(axis=1)] == frame["label"],
+    )
     expected = sum(
         abs(right[inside].mean() - top[inside].mean()) * inside.mean()
         for k in range(15)
@@ -161,9 +182,12 @@ def test_a_loss_that_cannot_be_had_is_absent_never_a_number():
     whole = score(predictions(["a", "b", "c"], ["a"] * 3, log_probs=uniform), classes=CLASSES)
     assert whole["loss"] == pytest.approx(np.log(3))
     outside = score(predictions(["a", "b", "new"], ["a"] * 3, log_probs=uniform), classes=CLASSES)
-    assert "loss" not in outside and outside["accuracy"] == pytest.approx(1 / 3) and "ece" in outside
+    assert (
+        "loss" not in outside and outside["accuracy"] == pytest.approx(1 / 3) and "ece" in outside
+    )
     some_null = score(
-        predictions(["a", "b", "c"], ["a"] * 3, log_probs=[uniform[0], None, uniform[0]]), classes=CLASSES
+        predictions(["a", "b", "c"], ["a"] * 3, log_probs=[uniform[0], None, uniform[0]]),
+        classes=CLASSES,
     )
     assert not {"loss", "ece", "auroc"} & set(some_null)
     hard = [[0.0, -np.inf, -np.inf]] * 3
@@ -180,21 +204,29 @@ def brute_force(frame, metric, cluster, n_resamples, seed):
     draws = np.concatenate(
         list(resamples(codes.max() + 1, n_resamples=n_resamples, seed=seed)), axis=1
     ).astype(int)
-    values = [metric(ordered.loc[ordered.index.repeat(draws[codes, r])]) for r in range(n_resamples)]
+    values = [
+        metric(ordered.loc[ordered.index.repeat(draws[codes, r])]) for r in range(n_resamples)
+    ]
     return np.quantile(values, [0.025, 0.975])
 
 
 SKLEARN = {
     "accuracy": lambda f: sk.accuracy_score(f["label"], f["prediction"]),
-    "f1_macro": lambda f: sk.f1_score(f["label"], f["prediction"], average="macro", zero_division=0),
-    "f1_weighted": lambda f: sk.f1_score(f["label"], f["prediction"], average="weighted", zero_division=0),
+    "f1_macro": lambda f: sk.f1_score(
+        f["label"], f["prediction"], average="macro", zero_division=0
+    ),
+    "f1_weighted": lambda f: sk.f1_score(
+        f["label"], f["prediction"], average="weighted", zero_division=0
+    ),
     "recall_macro": lambda f: sk.recall_score(
         f["label"], f["prediction"], labels=sorted(set(f["label"])), average="macro"
     ),
     "loss": lambda f: sk.log_loss(
         f["label"], np.exp(np.stack(f["log_probs"]).astype(float)), labels=["k00", "k01"]
     ),
-    "auroc": lambda f: sk.roc_auc_score(f["label"] == "k01", [row[1] - row[0] for row in f["log_probs"]]),
+    "auroc": lambda f: sk.roc_auc_score(
+        f["label"] == "k01", [row[1] - row[0] for row in f["log_probs"]]
+    ),
 }
 
 
@@ -214,7 +246,17 @@ def test_the_seed_null_row_is_the_mean_over_seeds_with_seeds_resampled_together(
     rows = by_key(tidy(frame, classes=classes, n_resamples=200))
     assert {seed for _, seed, _ in rows} == {3, 7, 11, None}
     names = {name for _, _, name in rows}
-    assert names == {"accuracy", "f1_weighted", "f1_macro", "recall_macro", "loss", "auroc", "brier", "ece", "unparsed_rate"}
+    assert names == {
+        "accuracy",
+        "f1_weighted",
+        "f1_macro",
+        "recall_macro",
+        "loss",
+        "auroc",
+        "brier",
+        "ece",
+        "unparsed_rate",
+    }
     for name in names:
         mean = np.mean([rows["all", seed, name]["value"] for seed in (3, 7, 11)])
         assert rows["all", None, name]["value"] == pytest.approx(mean)
@@ -254,7 +296,9 @@ def test_the_result_does_not_depend_on_the_order_of_the_rows():
     assert ordered.keys() == shuffled.keys()
     for key, row in ordered.items():
         for field in ("value", "low", "high", "n"):
-            assert shuffled[key][field] == (row[field] if row[field] is None else pytest.approx(row[field]))
+            assert shuffled[key][field] == (
+                row[field] if row[field] is None else pytest.approx(row[field])
+            )
 
 
 def test_groups_equal_the_same_metric_of_those_rows():
@@ -262,9 +306,15 @@ def test_groups_equal_the_same_metric_of_those_rows():
     number = frame["id"].str[1:].astype(int)
     kinds = number.map(lambda i: [None, "color", "counting"][i % 3])
     flags = number.lt(30).map({True: "seen"})
-    rows = by_key(tidy(frame, classes=classes, groups={"type": kinds, "flag": flags}, n_resamples=50))
+    rows = by_key(
+        tidy(frame, classes=classes, groups={"type": kinds, "flag": flags}, n_resamples=50)
+    )
     assert {group for group, _, _ in rows} == {"all", "color", "counting", "seen"}
-    for group, mask in {"color": kinds == "color", "counting": kinds == "counting", "seen": flags == "seen"}.items():
+    for group, mask in {
+        "color": kinds == "color",
+        "counting": kinds == "counting",
+        "seen": flags == "seen",
+    }.items():
         part = frame[mask.fillna(False).astype(bool) & (frame["seed"] == 1)]
         assert {
             name: row["value"] for (g, seed, name), row in rows.items() if (g, seed) == (group, 1)
@@ -315,8 +365,21 @@ def test_rows_are_plain_json_without_nan(n, n_classes, seed):
     rows = tidy(frame, classes=classes, cluster="image_id", n_resamples=30)
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
     for row in rows:
-        assert list(row) == ["method", "split", "group", "seed", "name", "value", "low", "high", "n"]
-        assert type(row["value"]) is float and {type(row["low"]), type(row["high"])} <= {float, type(None)}
+        assert list(row) == [
+            "method",
+            "split",
+            "group",
+            "seed",
+            "name",
+            "value",
+            "low",
+            "high",
+            "n",
+        ]
+        assert type(row["value"]) is float and {type(row["low"]), type(row["high"])} <= {
+            float,
+            type(None),
+        }
 
 
 @pytest.mark.slow
@@ -329,7 +392,9 @@ def test_intervals_of_accuracy_and_f1_cover_the_truth_about_95_times_in_100():
     for run in range(400):
         labels = np.where(rng.random(200) < 0.4, "b", "a")
         guesses = np.where(rng.random(200) < 0.75, labels, np.where(labels == "a", "b", "a"))
-        rows = by_key(tidy(predictions(labels, guesses), classes=["a", "b"], n_resamples=400, seed=run))
+        rows = by_key(
+            tidy(predictions(labels, guesses), classes=["a", "b"], n_resamples=400, seed=run)
+        )
         for name, value in (("accuracy", 0.75), ("f1_macro", truth)):
             row = rows["all", None, name]
             covered[name] += row["low"] <= value <= row["high"]
@@ -357,7 +422,10 @@ def changed(**columns):
         (changed(id="q", seed=pd.array([None, None], dtype="Int64")), "twice"),
         (changed(log_probs=[np.log([0.5, 0.5]), GOOD["log_probs"][1]]), "3 probabilities.*q00000"),
         (changed(log_probs=[GOOD["log_probs"][0], [0.0, np.nan, -9.0]]), "3 probabilities.*q00001"),
-        (changed(log_probs=[GOOD["log_probs"][0], [np.inf, -np.inf, -np.inf]]), "3 probabilities.*q00001"),
+        (
+            changed(log_probs=[GOOD["log_probs"][0], [np.inf, -np.inf, -np.inf]]),
+            "3 probabilities.*q00001",
+        ),
         (changed(log_probs=[GOOD["log_probs"][0], [5.0, -9.0, -9.0]]), "3 probabilities.*q00001"),
         (changed(log_probs=[GOOD["log_probs"][0], [0.5, 0.3, 0.2]]), "3 probabilities.*q00001"),
         (changed(log_probs=[np.log([0.5, 0.3, 0.198]), None]), "3 probabilities.*q00000"),
@@ -386,7 +454,9 @@ def test_check_predictions_accepts():
 def test_predictions_survive_parquet(tmp_path):
     frame, classes = random_frame(np.random.default_rng(8), 40, seeds=(None,), n_images=5)
     frame.to_parquet(tmp_path / "p.parquet")
-    assert score(pd.read_parquet(tmp_path / "p.parquet"), classes=classes) == score(frame, classes=classes)
+    assert score(pd.read_parquet(tmp_path / "p.parquet"), classes=classes) == score(
+        frame, classes=classes
+    )
 
 
 def test_frames_that_would_be_pooled_by_mistake_are_refused():
@@ -406,11 +476,15 @@ def test_frames_that_would_be_pooled_by_mistake_are_refused():
 )
 def test_majority_on_the_real_validation_tweets_equals_scikit_learn():
     folder = Path(os.environ["HW2_REAL_DATA"]) / "tweet_eval" / "sentiment"
-    names = dict(line.split("\t")[:2] for line in (folder / "mapping.txt").read_text("utf-8").splitlines())
+    names = dict(
+        line.split("\t")[:2] for line in (folder / "mapping.txt").read_text("utf-8").splitlines()
+    )
     labels = [names[line] for line in (folder / "val_labels.txt").read_text("utf-8").split()]
     got = score(predictions(labels, ["neutral"] * len(labels)), classes=list(names.values()))
     share = labels.count("neutral") / 2000
     assert len(labels) == 2000 and got["accuracy"] == pytest.approx(share)
     assert got["recall_macro"] == pytest.approx(1 / 3)
     assert got["f1_macro"] == pytest.approx(2 * share / (1 + share) / 3)
-    assert got["f1_weighted"] == pytest.approx(sk.f1_score(labels, ["neutral"] * 2000, average="weighted"))
+    assert got["f1_weighted"] == pytest.approx(
+        sk.f1_score(labels, ["neutral"] * 2000, average="weighted")
+    )

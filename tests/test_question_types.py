@@ -23,17 +23,54 @@ LABELS_FILE = Path(__file__).parents[1] / "data" / "question_types" / "labels.cs
 FOUND_TYPES = {"positional_reasoning", "counting", "color", "object_recognition"}
 ARGUABLE_TYPES = {"attribute", "utility_affordance", "scene_recognition"}
 
-WORDS = ("what", "is", "are", "how", "many", "any", "the", "color", "colour", "solor", "of", "on", "in",
-         "left", "behind", "fornt", "largest", "object", "table", "picture", "image3", "room", "used", "for",
-         "doing", "?")
-texts = st.text(min_size=1).filter(str.strip) | st.lists(st.sampled_from(WORDS), min_size=1).map(" ".join)
+WORDS = (
+    "what",
+    "is",
+    "are",
+    "how",
+    "many",
+    "any",
+    "the",
+    "color",
+    "colour",
+    "solor",
+    "of",
+    "on",
+    "in",
+    "left",
+    "behind",
+    "fornt",
+    "largest",
+    "object",
+    "table",
+    "picture",
+    "image3",
+    "room",
+    "used",
+    "for",
+    "doing",
+    "?",
+)
+texts = st.text(min_size=1).filter(str.strip) | st.lists(st.sampled_from(WORDS), min_size=1).map(
+    " ".join
+)
 
 
 def test_types_are_the_twelve_in_the_papers_order():
     assert qt.TYPES == (
-        "object_presence", "object_recognition", "counting", "color", "attribute", "activity_recognition",
-        "sport_recognition", "positional_reasoning", "scene_recognition", "sentiment_understanding",
-        "utility_affordance", "absurd")
+        "object_presence",
+        "object_recognition",
+        "counting",
+        "color",
+        "attribute",
+        "activity_recognition",
+        "sport_recognition",
+        "positional_reasoning",
+        "scene_recognition",
+        "sentiment_understanding",
+        "utility_affordance",
+        "absurd",
+    )
 
 
 @pytest.mark.parametrize("rule", qt.RULES, ids=lambda rule: rule.name)
@@ -44,58 +81,67 @@ def test_example_fires_its_own_rule(rule):
 
 def test_rules_claim_every_type_but_absurd():
     assert {rule.type for rule in qt.RULES} == set(qt.TYPES) - {"absurd"}
-    assert len({rule.name for rule in qt.RULES}) == len({rule.example for rule in qt.RULES}) == len(qt.RULES)
+    assert (
+        len({rule.name for rule in qt.RULES})
+        == len({rule.example for rule in qt.RULES})
+        == len(qt.RULES)
+    )
 
 
 def test_rules_table_shows_every_rule_in_order():
     table = qt.rules_table()
     assert list(table.columns) == ["name", "type", "pattern", "example"]
     assert list(table.index) == list(range(1, len(qt.RULES) + 1))
-    assert [tuple(row) for row in table.itertuples(index=False)] == [tuple(rule) for rule in qt.RULES]
+    assert [tuple(row) for row in table.itertuples(index=False)] == [
+        tuple(rule) for rule in qt.RULES
+    ]
 
 
 # One line a case of the decision table: what must win over what, and spellings that people really type.
-@pytest.mark.parametrize(("question", "expected"), [
-    ("how any stools are there", "counting"),
-    ("how any stool behind the bar", "counting"),
-    ("how man stools are not blue in colour", "counting"),
-    ("how stools are there by the bar", "counting"),
-    ("what is the number of stools", "counting"),
-    ("what is the number written on the door", "attribute"),
-    ("what solor is the stool", "color"),
-    ("what is the stool colour", "color"),
-    ("what is the rim colour of the plate below the lamp", "color"),
-    ("what is the white colour object on the stool", "positional_reasoning"),
-    ("what is the white colour object", "object_recognition"),
-    ("what is the object in maroon colour", "object_recognition"),
-    ("what is the cyan colour object", "object_recognition"),
-    ("what is the dark colour coat in the wardrobe", "positional_reasoning"),
-    ("what is behind the brown colour stool", "positional_reasoning"),
-    ("what is the material of the stool behind the bar", "attribute"),
-    ("what kind of stool is behind the bar", "object_recognition"),
-    ("what kind of room is this", "scene_recognition"),
-    ("what is hooked in the room divider", "positional_reasoning"),
-    ("what is on the shelf in image12", "positional_reasoning"),
-    ("what is visible in the image12 ?", "object_recognition"),
-    ("what is the largest object behind the bar", "object_recognition"),
-    ("which object on the bar is the tallest", "object_recognition"),
-    ("what is the most expensive object on the bar", "object_recognition"),
-    ("what is behind the largest stool", "positional_reasoning"),
-    ("what is on the left most stool", "positional_reasoning"),
-    ("what is fornt of the stool", "positional_reasoning"),
-    ("what is benhind the stool", "positional_reasoning"),
-    ("what is the night light", "object_recognition"),
-    ("what is the object on the bright ground", "positional_reasoning"),
-    ("what is the black object in this picture", "object_recognition"),
-    ("what is seen in the mirror", "object_recognition"),
-    ("what is in front of the mirror", "positional_reasoning"),
-    ("what is nest to the stool", "positional_reasoning"),
-    ("where the stool is kept", "positional_reasoning"),
-    ("are there any stools left of the bar", "object_presence"),
-    ("what is the man behind the bar doing", "activity_recognition"),
-    ("what is the child playing", "sport_recognition"),
-    ("how does the man feel", "sentiment_understanding"),
-])
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("how any stools are there", "counting"),
+        ("how any stool behind the bar", "counting"),
+        ("how man stools are not blue in colour", "counting"),
+        ("how stools are there by the bar", "counting"),
+        ("what is the number of stools", "counting"),
+        ("what is the number written on the door", "attribute"),
+        ("what solor is the stool", "color"),
+        ("what is the stool colour", "color"),
+        ("what is the rim colour of the plate below the lamp", "color"),
+        ("what is the white colour object on the stool", "positional_reasoning"),
+        ("what is the white colour object", "object_recognition"),
+        ("what is the object in maroon colour", "object_recognition"),
+        ("what is the cyan colour object", "object_recognition"),
+        ("what is the dark colour coat in the wardrobe", "positional_reasoning"),
+        ("what is behind the brown colour stool", "positional_reasoning"),
+        ("what is the material of the stool behind the bar", "attribute"),
+        ("what kind of stool is behind the bar", "object_recognition"),
+        ("what kind of room is this", "scene_recognition"),
+        ("what is hooked in the room divider", "positional_reasoning"),
+        ("what is on the shelf in image12", "positional_reasoning"),
+        ("what is visible in the image12 ?", "object_recognition"),
+        ("what is the largest object behind the bar", "object_recognition"),
+        ("which object on the bar is the tallest", "object_recognition"),
+        ("what is the most expensive object on the bar", "object_recognition"),
+        ("what is behind the largest stool", "positional_reasoning"),
+        ("what is on the left most stool", "positional_reasoning"),
+        ("what is fornt of the stool", "positional_reasoning"),
+        ("what is benhind the stool", "positional_reasoning"),
+        ("what is the night light", "object_recognition"),
+        ("what is the object on the bright ground", "positional_reasoning"),
+        ("what is the black object in this picture", "object_recognition"),
+        ("what is seen in the mirror", "object_recognition"),
+        ("what is in front of the mirror", "positional_reasoning"),
+        ("what is nest to the stool", "positional_reasoning"),
+        ("where the stool is kept", "positional_reasoning"),
+        ("are there any stools left of the bar", "object_presence"),
+        ("what is the man behind the bar doing", "activity_recognition"),
+        ("what is the child playing", "sport_recognition"),
+        ("how does the man feel", "sentiment_understanding"),
+    ],
+)
 def test_decision_table(question, expected):
     assert qt.question_type(question) == expected
 
@@ -105,7 +151,11 @@ def test_bare_support_is_the_only_thing_that_the_parameter_moves():
     assert qt.question_type("what is on the stool") == "positional_reasoning"
     assert qt.question_type("what is on the stool", **strict) == "object_recognition"
     assert qt.explain("what is hanging from the hook", **strict).type == "object_recognition"
-    for question in ("what is near the stool", "what is on the stool behind the bar", "where is the stool"):
+    for question in (
+        "what is near the stool",
+        "what is on the stool behind the bar",
+        "where is the stool",
+    ):
         assert qt.question_type(question, **strict) == "positional_reasoning"
 
 
@@ -115,7 +165,7 @@ def test_every_text_has_exactly_one_of_the_twelve_types(text, bare_support):
     assert rule.type in qt.TYPES
     assert rule.type == qt.question_type(text, bare_support=bare_support)
     words = qt.plain_words(text)
-    earlier = qt.PATTERNS[:[other.name for other in qt.RULES].index(rule.name)]
+    earlier = qt.PATTERNS[: [other.name for other in qt.RULES].index(rule.name)]
     assert not any(pattern.match(words) for pattern in earlier)
 
 
@@ -132,14 +182,18 @@ def test_column_agrees_with_single_questions_and_counts_sum(questions, bare_supp
     types = qt.type_column(column, bare_support=bare_support)
     assert types.index.equals(column.index)
     assert types.name == "question_type"
-    assert list(types) == [qt.question_type(question, bare_support=bare_support) for question in questions]
+    assert list(types) == [
+        qt.question_type(question, bare_support=bare_support) for question in questions
+    ]
     assert types.value_counts().reindex(qt.TYPES, fill_value=0).sum() == len(questions)
 
 
 def test_spellings_lead_to_keywords_and_spare_other_words():
     assert not set(qt.SPELLINGS) & set(qt.TABLE["spelling"]["own_words"])
     assert set(qt.SPELLINGS.values()) <= set(qt.KEYWORDS.values())
-    assert {qt.SPELLINGS[odd] for odd in ("colur", "clour", "collour", "colors", "colour")} == {"color"}
+    assert {qt.SPELLINGS[odd] for odd in ("colur", "clour", "collour", "colors", "colour")} == {
+        "color"
+    }
     # By hand: "ab" has 2 deletions, 1 swap, 2 x 25 real replacements, 3 x 26 insertions of which 2 coincide.
     assert len(qt.one_edit_away("ab")) == 2 + 1 + 50 + (78 - 2) + 1
 
@@ -165,14 +219,18 @@ def test_unknown_bare_support_is_refused(bare_support):
 def test_100000_questions_take_less_than_two_seconds(distinct):
     examples = [rule.example for rule in qt.RULES]
     endings = [f" number{i}" if distinct else "" for i in range(100_000)]
-    questions = pd.Series([examples[i % len(examples)] + ending for i, ending in enumerate(endings)])
+    questions = pd.Series(
+        [examples[i % len(examples)] + ending for i, ending in enumerate(endings)]
+    )
     start_s = time.process_time()
     types = qt.type_column(questions)
     assert time.process_time() - start_s < 2
     assert len(types) == 100_000
 
 
-@pytest.mark.parametrize("piece", ["a ", "what is ", "in the ", "kind of ", "most ", "a" * 9 + " color "])
+@pytest.mark.parametrize(
+    "piece", ["a ", "what is ", "in the ", "kind of ", "most ", "a" * 9 + " color "]
+)
 def test_long_text_takes_time_in_proportion(piece):
     start_s = time.process_time()
     qt.question_type(piece * (50_000 // len(piece)))
@@ -180,7 +238,9 @@ def test_long_text_takes_time_in_proportion(piece):
 
 
 def labels() -> pd.DataFrame:
-    return pd.read_csv(LABELS_FILE, keep_default_na=False).rename(columns={"label": "type", "also": "second"})
+    return pd.read_csv(LABELS_FILE, keep_default_na=False).rename(
+        columns={"label": "type", "also": "second"}
+    )
 
 
 def test_label_file_holds_keys_and_types_and_no_text():
@@ -210,15 +270,21 @@ def real() -> pd.DataFrame:
     if "HW2_REAL_DATA" not in os.environ:
         pytest.skip("HW2_REAL_DATA is not set: it names the folder with the real data sets")
     folder = Path(os.environ["HW2_REAL_DATA"]) / "daquar"
-    splits = {split: pd.read_csv(folder / f"new_data_{split}.csv") for split in ("train", "val", "test")}
-    table = pd.concat([rows.assign(split=split) for split, rows in splits.items()], ignore_index=True)
+    splits = {
+        split: pd.read_csv(folder / f"new_data_{split}.csv") for split in ("train", "val", "test")
+    }
+    table = pd.concat(
+        [rows.assign(split=split) for split, rows in splits.items()], ignore_index=True
+    )
     contents = table.image_id + "\n" + table.question.str.lower().str.split().str.join(" ")
     table["key"] = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in contents]
     return table
 
 
 def check_against(labelled: pd.DataFrame, real: pd.DataFrame) -> None:
-    table = labelled.merge(real.drop_duplicates("key")[["key", "question"]], on="key", validate="1:1")
+    table = labelled.merge(
+        real.drop_duplicates("key")[["key", "question"]], on="key", validate="1:1"
+    )
     assert len(table) == len(labelled), "some keys belong to no question"
     predicted = qt.type_column(table.question)
     hit = (predicted == table.type) | (predicted == table.second)
@@ -251,22 +317,32 @@ def test_labelled_questions_are_no_examples_of_rules_or_tests(real):
 
 
 def test_examples_of_the_rules_are_no_labelled_questions(real):
-    assert not set(real.question.str.lower().str.split().str.join(" ")) & {rule.example for rule in qt.RULES}
+    assert not set(real.question.str.lower().str.split().str.join(" ")) & {
+        rule.example for rule in qt.RULES
+    }
 
 
 # By a careful reading of the same 3,343 questions, made without this module; and its strict reading.
-@pytest.mark.parametrize(("bare_support", "positional", "recognition"), [
-    ("positional_reasoning", 2098, 129), ("object_recognition", 1625, 602)])
+@pytest.mark.parametrize(
+    ("bare_support", "positional", "recognition"),
+    [("positional_reasoning", 2098, 129), ("object_recognition", 1625, 602)],
+)
 def test_counts_are_close_to_a_careful_reading(real, bare_support, positional, recognition):
-    read = {"positional_reasoning": positional, "counting": 748, "color": 368,
-            "object_recognition": recognition}
+    read = {
+        "positional_reasoning": positional,
+        "counting": 748,
+        "color": 368,
+        "object_recognition": recognition,
+    }
     types = qt.type_column(real.question, bare_support=bare_support)
     counts = pd.crosstab(types, real.split)
     assert counts.sum().to_dict() == real.split.value_counts().to_dict()
     assert set(types) <= FOUND_TYPES | ARGUABLE_TYPES, f"\n{counts}"
     assert types.isin(ARGUABLE_TYPES).sum() <= 10, f"\n{counts}"
     for name, count in read.items():
-        assert abs((types == name).sum() - count) <= 0.01 * len(real), f"{name}: {count} by reading\n{counts}"
+        assert abs((types == name).sum() - count) <= 0.01 * len(real), (
+            f"{name}: {count} by reading\n{counts}"
+        )
 
 
 def test_raw_questions_have_the_same_type_as_without_their_tail(real):

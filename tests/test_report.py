@@ -35,28 +35,72 @@ def executed_notebook(png):
     kinds = ("text/html", "text/markdown", "text/plain", "text/latex")
     display = [v4.new_output("display_data", {kind: HOSTILE}) for kind in kinds]
     script = {"application/javascript": "window.canary = 5", "text/plain": "SCRIPT-AS-TEXT"}
-    display += [v4.new_output("stream", text=HOSTILE), v4.new_output("display_data", script),
-                v4.new_output("error", ename="E", evalue="x", traceback=[HOSTILE]),
-                v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {"model_id": "1"},
-                                               "text/html": pd.DataFrame({"column": [1]}).to_html(notebook=True)}),
-                v4.new_output("display_data", {"image/png": png})]
-    cells = [v4.new_markdown_cell("# Title\n\nIt trains $A < B$, in code `$A$`, and [a](javascript:window.canary=6)\n\n"
-                                  "![p](http://example.invalid/g.png)\n\n$$\\frac{r}{d}$$"),
-             v4.new_code_cell('run_dir = "/home/somebody/runs"', metadata={"tags": ["injected-parameters"]}, execution_count=0),
-             v4.new_code_cell('run.figure("bars", figure, caption="...")', outputs=display, execution_count=1)]
-    state = {"application/vnd.jupyter.widget-state+json": {"state": {}, "version_major": 2, "version_minor": 0}}
-    return v4.new_notebook(cells=cells, metadata={"widgets": state, "language_info": {"name": "python"}})
+    display += [
+        v4.new_output("stream", text=HOSTILE),
+        v4.new_output("display_data", script),
+        v4.new_output("error", ename="E", evalue="x", traceback=[HOSTILE]),
+        v4.new_output(
+            "display_data",
+            {
+                "application/vnd.jupyter.widget-view+json": {"model_id": "1"},
+                "text/html": pd.DataFrame({"column": [1]}).to_html(notebook=True),
+            },
+        ),
+        v4.new_output("display_data", {"image/png": png}),
+    ]
+    cells = [
+        v4.new_markdown_cell(
+            "# Title\n\nIt trains $A < B$, in code `$A$`, and [a](javascript:window.canary=6)\n\n"
+            "![p](http://example.invalid/g.png)\n\n$$\\frac{r}{d}$$"
+        ),
+        v4.new_code_cell(
+            'run_dir = "/home/somebody/runs"',
+            metadata={"tags": ["injected-parameters"]},
+            execution_count=0,
+        ),
+        v4.new_code_cell(
+            'run.figure("bars", figure, caption="...")', outputs=display, execution_count=1
+        ),
+    ]
+    state = {
+        "application/vnd.jupyter.widget-state+json": {
+            "state": {},
+            "version_major": 2,
+            "version_minor": 0,
+        }
+    }
+    return v4.new_notebook(
+        cells=cells, metadata={"widgets": state, "language_info": {"name": "python"}}
+    )
 
 
 def make_run(name, folder, *, profile="sample"):
     """A complete run of a committed notebook: 3 of 4 test answers right."""
-    values = {**runs.declared_parameters(name), "profile": profile, "run_dir": str(folder), "device": "cpu"}
+    values = {
+        **runs.declared_parameters(name),
+        "profile": profile,
+        "run_dir": str(folder),
+        "device": "cpu",
+    }
     run = runs.start(name, values)
-    frame = pd.DataFrame({"id": [f"test/{i}" for i in range(4)], "split": "test", "method": "full", "seed": 0,
-                          "label": list("aabb"), "prediction": list("aaba"), "log_probs": None})
+    frame = pd.DataFrame(
+        {
+            "id": [f"test/{i}" for i in range(4)],
+            "split": "test",
+            "method": "full",
+            "seed": 0,
+            "label": list("aabb"),
+            "prediction": list("aaba"),
+            "log_probs": None,
+        }
+    )
     run.add_predictions(frame, file="test", classes=["a", "b"])
-    run.add_metrics([{"method": "full", "name": "accuracy", "value": 0.75, "low": 0.25, "high": 1.0, "n": 4},
-                     {"method": "full", "name": "accuracy", "value": 0.5, "seed": 0}])
+    run.add_metrics(
+        [
+            {"method": "full", "name": "accuracy", "value": 0.75, "low": 0.25, "high": 1.0, "n": 4},
+            {"method": "full", "name": "accuracy", "value": 0.5, "seed": 0},
+        ]
+    )
     figure, axes = plt.subplots(figsize=(2, 1))
     axes.bar([0, 1], [3, 1])
     run.figure("bars", figure, caption=CAPTION)
@@ -105,8 +149,14 @@ def test_index_tells_the_state_of_each_notebook(profile_dir):
     found = sections(page)
     assert list(found) == sorted(p.stem for p in (ROOT / "notebooks").glob("0*.ipynb"))
     status = {name[:2]: s.p.strong.get_text() for name, s in found.items()}
-    assert status == {"01": "complete", "02": "out of date", "03": "failed", "04": "failed",
-                      "05": "not run", "06": "not run"}
+    assert status == {
+        "01": "complete",
+        "02": "out of date",
+        "03": "failed",
+        "04": "failed",
+        "05": "not run",
+        "06": "not run",
+    }
     chain = page.find("table").tbody.find_all("tr")
     assert [row.td.get_text() for row in chain] == list(status.values())
     assert " min " in chain[0].find_all("td")[1].get_text()
@@ -120,7 +170,10 @@ def test_index_shows_the_accuracy_of_current_records_only(profile_dir):
     rows = found["01_lora_roberta"].find("table").tbody.find_all("tr")
     cells = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in rows]
     assert cells == [["full", "0.750", "0.250 to 1.000", "4"]]
-    assert found["02_lora_tinybert"].find("table") is None and found["05_question_types"].find("table") is None
+    assert (
+        found["02_lora_tinybert"].find("table") is None
+        and found["05_question_types"].find("table") is None
+    )
 
 
 def test_index_says_that_sample_models_are_stand_ins(profile_dir):
@@ -137,19 +190,31 @@ def test_pages_hold_nothing_that_acts_or_loads(profile_dir, name):
     policy = page.find("meta", {"http-equiv": "Content-Security-Policy"})["content"]
     assert "default-src 'none'" in policy and "script-src" not in policy
     assert not page.find_all(["script", "iframe", "object", "embed", "form", "base", "link"])
-    assert [m.get("http-equiv") for m in page.find_all("meta") if m.get("http-equiv")] == ["Content-Security-Policy"]
+    assert [m.get("http-equiv") for m in page.find_all("meta") if m.get("http-equiv")] == [
+        "Content-Security-Policy"
+    ]
     for tag in page.find_all(True):
         assert not [a for a in tag.attrs if a.startswith("on")], tag
         address = tag.get("src") or tag.get("href") or ""
         if address and not address.startswith(("#", "data:image/png;base64,")):
-            assert ":" not in address and (profile_dir / name).parent.joinpath(address).exists(), tag
+            assert ":" not in address and (profile_dir / name).parent.joinpath(address).exists(), (
+                tag
+            )
     styles = "".join(style.get_text() for style in page.find_all("style"))
-    assert not re.search(r"@import|url\(\s*['\"]?(?!data:|#)", styles)  # addresses in comments are not fetched
+    assert not re.search(
+        r"@import|url\(\s*['\"]?(?!data:|#)", styles
+    )  # addresses in comments are not fetched
 
 
 def test_pictures_speak_their_caption(profile_dir):
-    index, notebook = parsed(profile_dir / "index.html"), parsed(profile_dir / "html/01_lora_roberta.html")
-    assert [i["alt"] for i in index.find_all("img")] == [CAPTION, CAPTION]  # 01, and the last complete run of 03
+    index, notebook = (
+        parsed(profile_dir / "index.html"),
+        parsed(profile_dir / "html/01_lora_roberta.html"),
+    )
+    assert [i["alt"] for i in index.find_all("img")] == [
+        CAPTION,
+        CAPTION,
+    ]  # 01, and the last complete run of 03
     assert [i["alt"] for i in notebook.find_all("img")] == [CAPTION]
 
 
@@ -164,13 +229,22 @@ def test_notebook_page_keeps_what_is_harmless(profile_dir):
 
 
 def test_pages_up_to_date_are_not_converted_again(profile_dir):
-    page, source = profile_dir / "html/01_lora_roberta.html", profile_dir / "01_lora_roberta/notebook.ipynb"
+    page, source = (
+        profile_dir / "html/01_lora_roberta.html",
+        profile_dir / "01_lora_roberta/notebook.ipynb",
+    )
     source_text = source.read_text(encoding="utf-8")
     code = "import sys; from hw2_utils import report; report.write('sample'); print('nbconvert' in sys.modules)"
 
     def write():
-        return subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True,
-                              env={**os.environ, "HW2_RUNS": str(profile_dir.parent)}).stdout.strip()
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "HW2_RUNS": str(profile_dir.parent)},
+        ).stdout.strip()
 
     # the broken notebook of 04 has no page and is tried each time; without it nothing is left to do
     shutil.rmtree(profile_dir / "04_vqa_clip.failed")
@@ -187,7 +261,11 @@ def test_pages_up_to_date_are_not_converted_again(profile_dir):
 def browser():
     sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here")
     with sync_api.sync_playwright() as playwright:
-        system = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        system = (
+            shutil.which("chromium")
+            or shutil.which("chromium-browser")
+            or shutil.which("google-chrome")
+        )
         try:
             browser = playwright.chromium.launch(executable_path=system, args=["--no-sandbox"])
         except sync_api.Error as error:
@@ -217,7 +295,9 @@ def test_browser_sees_the_harm_where_nothing_prevents_it(browser, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1200, 390])  # px: a desktop, a phone
-@pytest.mark.parametrize("name", ["index.html", "html/01_lora_roberta.html", "html/03_vqa_resnet_sbert.failed.html"])
+@pytest.mark.parametrize(
+    "name", ["index.html", "html/01_lora_roberta.html", "html/03_vqa_resnet_sbert.failed.html"]
+)
 def test_browser_runs_nothing_loads_nothing_and_fits(browser, profile_dir, name, width):
     page, remote = opened(browser, profile_dir / name, width)
     assert page.evaluate("window.canary") is None and remote == []

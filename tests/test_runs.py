@@ -1,4 +1,5 @@
 """The run record: what makes a key, what a part reuses, what a run refuses, and what a kill leaves behind."""
+
 from __future__ import annotations
 
 import json
@@ -35,8 +36,15 @@ NAMES = ("03_vqa_resnet_sbert", "05_question_types")
 
 def write_notebook(name: str, cell: str = CELL) -> None:
     """A notebook of two code cells, its parameters and `cell`, in the folder that the tests took for notebooks."""
-    cells = [{"cell_type": "code", "metadata": {"tags": tags}, "source": source.splitlines(True), "outputs": []}
-             for tags, source in ((["parameters"], PARAMETERS), ([], cell))]
+    cells = [
+        {
+            "cell_type": "code",
+            "metadata": {"tags": tags},
+            "source": source.splitlines(True),
+            "outputs": [],
+        }
+        for tags, source in ((["parameters"], PARAMETERS), ([], cell))
+    ]
     text = json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
     (paths.NOTEBOOKS / f"{name}.ipynb").write_text(text, encoding="utf-8")
 
@@ -62,9 +70,17 @@ def namespace(**changed: object) -> dict[str, object]:
 
 
 def predictions(method: str = "fusion", seed: int | None = 0, n: int = 4) -> pd.DataFrame:
-    return pd.DataFrame({"id": [f"q{i}" for i in range(n)], "split": "test", "method": method,
-                         "seed": pd.array([seed] * n, "Int64"), "label": "bed", "prediction": ["bed", "lamp"] * (n // 2),
-                         "log_probs": [[math.log(0.5)] * 2] * n})
+    return pd.DataFrame(
+        {
+            "id": [f"q{i}" for i in range(n)],
+            "split": "test",
+            "method": method,
+            "seed": pd.array([seed] * n, "Int64"),
+            "label": "bed",
+            "prediction": ["bed", "lamp"] * (n // 2),
+            "log_probs": [[math.log(0.5)] * 2] * n,
+        }
+    )
 
 
 ROW = {"method": "fusion", "seed": 0, "name": "accuracy", "value": 0.5, "n": 4}
@@ -114,37 +130,52 @@ class Head:
 '''
 
 
-@pytest.mark.parametrize(("old", "new", "same"), [
-    ("return x * self.scale", "return x * self.scale + 1", False),
-    ("scale = 2", "scale = 3", False),
-    ("return 3", "return 4", False),
-    ("# a comment", "# another comment", True),
-    ('"""Doc."""', '"""Other words."""', True),
-    ("\n\n    def forward", "\n    def forward", True),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("return x * self.scale", "return x * self.scale + 1", False),
+        ("scale = 2", "scale = 3", False),
+        ("return 3", "return 4", False),
+        ("# a comment", "# another comment", True),
+        ('"""Doc."""', '"""Other words."""', True),
+        ("\n\n    def forward", "\n    def forward", True),
+    ],
+)
 def test_a_class_of_a_cell_changes_the_key_by_its_code_alone(old, new, same):
     assert old in HEAD
-    before, after = (runs.digest({"network": in_cell(text)["Head"]}) for text in (HEAD, HEAD.replace(old, new)))
+    before, after = (
+        runs.digest({"network": in_cell(text)["Head"]}) for text in (HEAD, HEAD.replace(old, new))
+    )
     assert (before == after) is same
 
 
 def test_a_base_class_of_the_same_notebook_counts_too():
     text = "class Base:\n    def f(self):\n        return 1\n\nclass Head(Base):\n    def g(self):\n        return 2\n"
-    assert runs.digest(in_cell(text)["Head"]) != runs.digest(in_cell(text.replace("return 1", "return 5"))["Head"])
+    assert runs.digest(in_cell(text)["Head"]) != runs.digest(
+        in_cell(text.replace("return 1", "return 5"))["Head"]
+    )
 
 
-@pytest.mark.parametrize(("old", "new", "same"), [
-    ("x + 1", "x - 1", False), ("x + 1", "x + 1  # why", True), ('"Doc"', '"Other"', True)])
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [("x + 1", "x - 1", False), ("x + 1", "x + 1  # why", True), ('"Doc"', '"Other"', True)],
+)
 def test_a_function_of_a_cell_changes_the_key_by_its_code_alone(old, new, same):
     text = 'def f(x):\n    "Doc"\n    return x + 1\n'
-    assert (runs.digest(in_cell(text)["f"]) == runs.digest(in_cell(text.replace(old, new))["f"])) is same
+    assert (
+        runs.digest(in_cell(text)["f"]) == runs.digest(in_cell(text.replace(old, new))["f"])
+    ) is same
 
 
 def test_digest_takes_what_notebooks_hand_in():
     from peft import LoraConfig
 
     config = [LoraConfig(r=rank, target_modules=["query", "value"]) for rank in (8, 8, 4)]
-    assert runs.digest({"c": config[0]}) == runs.digest({"c": config[1]}) != runs.digest({"c": config[2]})
+    assert (
+        runs.digest({"c": config[0]})
+        == runs.digest({"c": config[1]})
+        != runs.digest({"c": config[2]})
+    )
     assert runs.digest({"a": 1, "b": {2, 1}}) == runs.digest({"b": {1, 2}, "a": 1})
     assert runs.digest({"a": np.float64(0.5), "p": Path("x")}) == runs.digest({"a": 0.5, "p": "x"})
     assert runs.digest({"a": None}) != runs.digest({"a": "None"})
@@ -163,9 +194,16 @@ def test_digest_refuses_what_it_cannot_read():
         runs.digest({"what": object()})
 
 
-@pytest.mark.parametrize(("old", "new", "same"), [
-    ("1 + 1", "1 + 2", False), ("# why", "# because", True), ('"""Module."""', '"""Other."""', True),
-    ('"""Function."""', '"""Other."""', True), ("\n\n\n", "\n\n", True)])
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("1 + 1", "1 + 2", False),
+        ("# why", "# because", True),
+        ('"""Module."""', '"""Other."""', True),
+        ('"""Function."""', '"""Other."""', True),
+        ("\n\n\n", "\n\n", True),
+    ],
+)
 def test_module_sources_change_by_code_alone(tmp_path, monkeypatch, old, new, same):
     text = '"""Module."""\n\n\ndef f():\n    """Function."""\n    return 1 + 1  # why\n'
     monkeypatch.setattr(paths, "PACKAGE", tmp_path)
@@ -176,9 +214,15 @@ def test_module_sources_change_by_code_alone(tmp_path, monkeypatch, old, new, sa
     assert (found[0] == found[1]) is same
 
 
-@pytest.mark.parametrize(("old", "new", "same"), [
-    ("x + 1", "x + 2", False), ("RATE = 0.5", "RATE = 0.6", False), ("print(RATE)", "print('a caption')", True),
-    ("return x", "# why\n        return x", True)])
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("x + 1", "x + 2", False),
+        ("RATE = 0.5", "RATE = 0.6", False),
+        ("print(RATE)", "print('a caption')", True),
+        ("return x", "# why\n        return x", True),
+    ],
+)
 def test_code_key_of_a_notebook(old, new, same):
     before = runs.code_key(NAMES[1], ["metrics"])
     write_notebook(NAMES[1], CELL.replace(old, new))
@@ -194,14 +238,27 @@ class Computer:
 
     def __call__(self) -> dict[str, object]:
         self.n += 1
-        return {"loss": 0.25, "names": ["a"], "curve": pd.DataFrame({"step": [1, 2], "vector": [[1.0], [2.0]]})}
+        return {
+            "loss": 0.25,
+            "names": ["a"],
+            "curve": pd.DataFrame({"step": [1, 2], "vector": [[1.0], [2.0]]}),
+        }
 
 
 def test_part_is_computed_once_and_reads_back_equal(capsys):
     compute = Computer()
-    first, second = (runs.part({"method": "full", "seed": 0}, compute, modules=["timing"]) for _ in range(2))
-    assert compute.n == 1 and "computed full 0" in (out := capsys.readouterr().out) and "reused   full 0" in out
-    assert first.keys() == second.keys() == {"loss", "names", "curve", "part"} and first["loss"] == second["loss"] == 0.25
+    first, second = (
+        runs.part({"method": "full", "seed": 0}, compute, modules=["timing"]) for _ in range(2)
+    )
+    assert (
+        compute.n == 1
+        and "computed full 0" in (out := capsys.readouterr().out)
+        and "reused   full 0" in out
+    )
+    assert (
+        first.keys() == second.keys() == {"loss", "names", "curve", "part"}
+        and first["loss"] == second["loss"] == 0.25
+    )
     pd.testing.assert_frame_equal(first["curve"], second["curve"])
     runs.part({"method": "full", "seed": 1}, compute, modules=["timing"])
     runs.part({"method": "full", "seed": 0}, compute, modules=["timing", "errors"])
@@ -248,8 +305,16 @@ print(len(runs.part({"seed": 0}, compute, modules=["timing"])["frame"]))
 def test_two_processes_compute_one_part_at_once(tmp_path):
     names = [str(tmp_path / "a"), str(tmp_path / "b")]
     environment = {**os.environ, "HW2_RUNS": str(paths.RUNS)}
-    both = [subprocess.Popen([sys.executable, "-c", RACE, *order], env=environment, stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, text=True) for order in (names, names[::-1])]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, *order],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for order in (names, names[::-1])
+    ]
     for process in both:
         out, error = process.communicate(timeout=120)
         assert process.returncode == 0 and out.split()[-1] == "1000", error
@@ -257,26 +322,56 @@ def test_two_processes_compute_one_part_at_once(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------- parameters
-@pytest.mark.parametrize(("given", "message"), [
-    ({"sedes": [0]}, "no parameter 'sedes'"), ({"epochs": "3"}, "parameter epochs"), ({"epochs": 1.5}, "parameter epochs"),
-    ({"epochs": True}, "parameter epochs"), ({"epochs": -1}, "parameter epochs"), ({"max_generated": -2}, "max_generated"),
-    ({"learning_rate": float("nan")}, "learning_rate"), ({"learning_rate": float("inf")}, "learning_rate"),
-    ({"learning_rate": -1e-5}, "learning_rate"), ({"learning_rate": False}, "learning_rate"),
-    ({"learning_rate": None}, "learning_rate"), ({"shuffle": 1}, "parameter shuffle"), ({"text_model": 3}, "text_model"),
-    ({"seeds": 0}, "parameter seeds"), ({"seeds": [0, 0]}, "parameter seeds"), ({"seeds": [0.5]}, "parameter seeds"),
-    ({"seeds": [True]}, "parameter seeds"), ({"seeds": [-1]}, "parameter seeds"), ({"seeds": [2**32]}, "parameter seeds"),
-    ({"seeds": ["0"]}, "parameter seeds"), ({"seeds": [[0]]}, "parameter seeds"), ({"profile": "tiny"}, "no profile 'tiny'"),
-    ({"profile": ""}, "no profile"),
-])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sedes": [0]}, "no parameter 'sedes'"),
+        ({"epochs": "3"}, "parameter epochs"),
+        ({"epochs": 1.5}, "parameter epochs"),
+        ({"epochs": True}, "parameter epochs"),
+        ({"epochs": -1}, "parameter epochs"),
+        ({"max_generated": -2}, "max_generated"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"learning_rate": float("inf")}, "learning_rate"),
+        ({"learning_rate": -1e-5}, "learning_rate"),
+        ({"learning_rate": False}, "learning_rate"),
+        ({"learning_rate": None}, "learning_rate"),
+        ({"shuffle": 1}, "parameter shuffle"),
+        ({"text_model": 3}, "text_model"),
+        ({"seeds": 0}, "parameter seeds"),
+        ({"seeds": [0, 0]}, "parameter seeds"),
+        ({"seeds": [0.5]}, "parameter seeds"),
+        ({"seeds": [True]}, "parameter seeds"),
+        ({"seeds": [-1]}, "parameter seeds"),
+        ({"seeds": [2**32]}, "parameter seeds"),
+        ({"seeds": ["0"]}, "parameter seeds"),
+        ({"seeds": [[0]]}, "parameter seeds"),
+        ({"profile": "tiny"}, "no profile 'tiny'"),
+        ({"profile": ""}, "no profile"),
+    ],
+)
 def test_check_parameters_refuses(given, message):
     with pytest.raises(InputError, match=message) as error:
         runs.check_parameters("05_question_types", given)
     assert error.value.todo
 
 
-@pytest.mark.parametrize("given", [
-    {}, {"epochs": 0}, {"epochs": 7}, {"max_generated": -1}, {"learning_rate": 1}, {"learning_rate": 5e-5},
-    {"seeds": [3, 1]}, {"seeds": []}, {"shuffle": True}, {"lora_targets": ["query"]}, {"profile": "full"}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"epochs": 0},
+        {"epochs": 7},
+        {"max_generated": -1},
+        {"learning_rate": 1},
+        {"learning_rate": 5e-5},
+        {"seeds": [3, 1]},
+        {"seeds": []},
+        {"shuffle": True},
+        {"lora_targets": ["query"]},
+        {"profile": "full"},
+    ],
+)
 def test_check_parameters_accepts(given):
     runs.check_parameters("05_question_types", given)
 
@@ -301,28 +396,53 @@ def test_a_run_and_its_record(capsys):
     run.note("a remark")
     run.add_predictions(predictions(), file="fusion", classes=["bed", "lamp"])
     run.add_predictions(predictions("majority", None), file="majority", classes=["bed", "lamp"])
-    run.add_metrics([ROW, {**ROW, "seed": pd.NA, "value": np.float32(0.5), "low": np.float64(0.25), "high": 0.75}])
+    run.add_metrics(
+        [
+            ROW,
+            {**ROW, "seed": pd.NA, "value": np.float32(0.5), "low": np.float64(0.25), "high": 0.75},
+        ]
+    )
     run.table("results", run.metrics_frame(), caption="Accuracy.")
     run.finish()
-    assert run.run_dir == (paths.RUNS / "interactive" / "05_question_types").resolve() and not run.folder.exists()
+    assert (
+        run.run_dir == (paths.RUNS / "interactive" / "05_question_types").resolve()
+        and not run.folder.exists()
+    )
     record = runs.load(run.run_dir, notebook="05_question_types", profile="sample")
-    assert record.data["run"]["parts"] == [result["part"]] and record.data["run"]["notes"] == ["a remark"]
-    assert record.data["run"]["parameters"]["seeds"] == [1] and {"fusion", "metrics", "statistics"} <= set(
-        record.data["run"]["modules"])
-    assert record.id == run.id and record.notebook == "05_question_types" and record.data["classes"] == ["bed", "lamp"]
-    assert record.metrics["seed"].tolist() == [0, pd.NA] and record.metrics["value"].tolist() == [0.5, 0.5]
+    assert record.data["run"]["parts"] == [result["part"]] and record.data["run"]["notes"] == [
+        "a remark"
+    ]
+    assert record.data["run"]["parameters"]["seeds"] == [1] and {
+        "fusion",
+        "metrics",
+        "statistics",
+    } <= set(record.data["run"]["modules"])
+    assert (
+        record.id == run.id
+        and record.notebook == "05_question_types"
+        and record.data["classes"] == ["bed", "lamp"]
+    )
+    assert record.metrics["seed"].tolist() == [0, pd.NA] and record.metrics["value"].tolist() == [
+        0.5,
+        0.5,
+    ]
     frame = record.predictions
-    assert len(frame) == 8 and str(frame["seed"].dtype) == "Int64" and frame["seed"].isna().sum() == 4
+    assert (
+        len(frame) == 8 and str(frame["seed"].dtype) == "Int64" and frame["seed"].isna().sum() == 4
+    )
     assert (run.run_dir / "tables" / "results.txt").read_text(encoding="utf-8") == "Accuracy.\n"
 
 
-@pytest.mark.parametrize(("frames", "message"), [
-    ([predictions(), predictions()], "twice"),
-    ([predictions(seed=None), predictions(seed=None)], "twice"),
-    ([predictions().assign(prediction=[None, "bed", "bed", "bed"])], "strings"),
-    ([predictions().drop(columns="label")], "label"),
-    ([predictions().assign(log_probs=[[0.0, 0.0]] * 4)], "log_probs"),
-])
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ([predictions(), predictions()], "twice"),
+        ([predictions(seed=None), predictions(seed=None)], "twice"),
+        ([predictions().assign(prediction=[None, "bed", "bed", "bed"])], "strings"),
+        ([predictions().drop(columns="label")], "label"),
+        ([predictions().assign(log_probs=[[0.0, 0.0]] * 4)], "log_probs"),
+    ],
+)
 def test_predictions_that_are_refused(frames, message):
     run = runs.start("05_question_types", namespace())
     with pytest.raises(Hw2Error, match=message):
@@ -331,9 +451,15 @@ def test_predictions_that_are_refused(frames, message):
     run.close()
 
 
-@pytest.mark.parametrize(("rows", "message"), [
-    ([ROW, ROW], "twice"), ([{**ROW, "seed": None}, {**ROW, "seed": pd.NA}], "twice"),
-    ([{**ROW, "value": float("nan")}], "accuracy"), ([{**ROW, "value": float("inf")}], "accuracy")])
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([ROW, ROW], "twice"),
+        ([{**ROW, "seed": None}, {**ROW, "seed": pd.NA}], "twice"),
+        ([{**ROW, "value": float("nan")}], "accuracy"),
+        ([{**ROW, "value": float("inf")}], "accuracy"),
+    ],
+)
 def test_metrics_that_are_refused(rows, message):
     run = runs.start("05_question_types", namespace())
     with pytest.raises((Hw2Error, ValueError), match=message):
@@ -359,15 +485,28 @@ def test_a_run_without_metrics_or_predictions_is_not_complete(given):
 def test_run_all_again_after_a_cell_that_failed(capsys):
     first = runs.start("05_question_types", namespace())
     second = complete()
-    assert first.id != second.id and not first.folder.exists() and runs.status_of(second.run_dir) == "complete"
-    assert [p.name for p in second.run_dir.parent.iterdir() if not p.name.startswith(".")] == ["05_question_types"]
+    assert (
+        first.id != second.id
+        and not first.folder.exists()
+        and runs.status_of(second.run_dir) == "complete"
+    )
+    assert [p.name for p in second.run_dir.parent.iterdir() if not p.name.startswith(".")] == [
+        "05_question_types"
+    ]
 
 
 def test_a_second_run_into_the_same_folder_is_refused():
-    code = ("import sys; from pathlib import Path; from hw2_utils import runs; lock = runs.claim(Path(sys.argv[1])); "
-            "print('held', flush=True); sys.stdin.read()")
+    code = (
+        "import sys; from pathlib import Path; from hw2_utils import runs; lock = runs.claim(Path(sys.argv[1])); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
     place = paths.RUNS / "interactive" / "05_question_types"
-    other = subprocess.Popen([sys.executable, "-c", code, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(place)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert other.stdout.readline() == "held\n"
     with pytest.raises(InputError, match="another run is writing"):
         runs.start("05_question_types", namespace())
@@ -405,11 +544,15 @@ def test_a_swap_that_was_killed_is_finished_by_the_next_reader(n_steps, found):
     shutil.copytree(run_dir, beside)
     edit_record(run_dir, lambda r: r["run"].update(id="old"))
     edit_record(beside, lambda r: r["run"].update(id="new"))
-    done = subprocess.run([sys.executable, "-c", KILL, str(beside), str(run_dir), str(n_steps)], check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILL, str(beside), str(run_dir), str(n_steps)], check=False
+    )
     assert done.returncode == -signal.SIGKILL
     assert runs.load(run_dir, notebook="05_question_types").id == found
     complete()
-    assert [p.name for p in run_dir.parent.iterdir() if not p.name.startswith(".")] == [run_dir.name]
+    assert [p.name for p in run_dir.parent.iterdir() if not p.name.startswith(".")] == [
+        run_dir.name
+    ]
 
 
 def test_an_interrupted_swap_whose_new_run_is_not_complete_brings_the_old_one_back():
@@ -436,8 +579,15 @@ def test_a_reader_leaves_a_swap_alone_while_a_run_is_writing():
 # ---------------------------------------------------------------------------------------------- reading
 def test_load_names_the_notebook_where_there_is_no_run():
     with pytest.raises(InputError, match="no run of 05_question_types") as error:
-        runs.load(paths.RUNS / "sample" / "05_question_types", notebook="05_question_types", profile="sample")
-    assert "run notebook 05_question_types first" in error.value.todo and "--profile sample" in error.value.todo
+        runs.load(
+            paths.RUNS / "sample" / "05_question_types",
+            notebook="05_question_types",
+            profile="sample",
+        )
+    assert (
+        "run notebook 05_question_types first" in error.value.todo
+        and "--profile sample" in error.value.todo
+    )
 
 
 def broken(text: str):
@@ -448,20 +598,34 @@ def changed(change):
     return lambda folder: edit_record(folder, change)
 
 
-@pytest.mark.parametrize(("spoil", "message"), [
-    (broken("{"), "broken"), (broken("[]"), "broken"), (broken('{"run": {}}'), "broken"),
-    (changed(lambda r: r.pop("meta")), "meta"), (changed(lambda r: r["run"].pop("key")), "key"),
-    (changed(lambda r: r["run"].update(status="done")), "status"), (changed(lambda r: r["metrics"][0].pop("n")), "broken"),
-    (changed(lambda r: r["metrics"][0].update(value="high")), "value"), (changed(lambda r: r["metrics"][0].update(more=1)), "broken"),
-    (changed(lambda r: r["metrics"][0].update(value=float("nan"))), "broken"),
-    (changed(lambda r: r["metrics"][0].update(value=float("inf"))), "broken"),
-    (changed(lambda r: r["run"].update(status="failed")), "is failed"),
-    (changed(lambda r: r["run"].update(status="running")), "is running"),
-    (changed(lambda r: r["run"].update(notebook="03_vqa_resnet_sbert")), "wanted is 05_question_types"),
-    (changed(lambda r: r["run"]["parameters"].update(profile="full")), "profile full"),
-    (changed(lambda r: r["run"].update(key="0")), "stale"),
-    (lambda folder: write_notebook("05_question_types", CELL.replace("x + 1", "x + 3")), "stale"),
-])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (broken("{"), "broken"),
+        (broken("[]"), "broken"),
+        (broken('{"run": {}}'), "broken"),
+        (changed(lambda r: r.pop("meta")), "meta"),
+        (changed(lambda r: r["run"].pop("key")), "key"),
+        (changed(lambda r: r["run"].update(status="done")), "status"),
+        (changed(lambda r: r["metrics"][0].pop("n")), "broken"),
+        (changed(lambda r: r["metrics"][0].update(value="high")), "value"),
+        (changed(lambda r: r["metrics"][0].update(more=1)), "broken"),
+        (changed(lambda r: r["metrics"][0].update(value=float("nan"))), "broken"),
+        (changed(lambda r: r["metrics"][0].update(value=float("inf"))), "broken"),
+        (changed(lambda r: r["run"].update(status="failed")), "is failed"),
+        (changed(lambda r: r["run"].update(status="running")), "is running"),
+        (
+            changed(lambda r: r["run"].update(notebook="03_vqa_resnet_sbert")),
+            "wanted is 05_question_types",
+        ),
+        (changed(lambda r: r["run"]["parameters"].update(profile="full")), "profile full"),
+        (changed(lambda r: r["run"].update(key="0")), "stale"),
+        (
+            lambda folder: write_notebook("05_question_types", CELL.replace("x + 1", "x + 3")),
+            "stale",
+        ),
+    ],
+)
 def test_load_refuses(spoil, message):
     run_dir = complete().run_dir
     spoil(run_dir)
@@ -470,8 +634,15 @@ def test_load_refuses(spoil, message):
     assert "run notebook 05_question_types first" in error.value.todo
 
 
-@pytest.mark.parametrize("spoil", [lambda r: r["run"].pop("notes"), lambda r: r["run"].update(id=3),
-                                   lambda r: r["meta"].pop("versions"), lambda r: r["classes"].append(1)])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda r: r["run"].pop("notes"),
+        lambda r: r["run"].update(id=3),
+        lambda r: r["meta"].pop("versions"),
+        lambda r: r["classes"].append(1),
+    ],
+)
 def test_the_schema_holds_on_reading(spoil):
     run_dir = complete().run_dir
     edit_record(run_dir, spoil)
@@ -503,13 +674,24 @@ def test_a_record_is_stale_when_a_run_that_it_read_is_another_one():
         runs.load(run.run_dir, notebook="05_question_types")
 
 
-def test_find_prefers_interactive_runs_by_hand_and_the_profile_under_the_runner(monkeypatch, capsys):
-    ids = {place: complete("03_vqa_resnet_sbert", run_dir=str(paths.RUNS / place / "03_vqa_resnet_sbert")).id
-           for place in ("interactive", "sample", "elsewhere")}
+def test_find_prefers_interactive_runs_by_hand_and_the_profile_under_the_runner(
+    monkeypatch, capsys
+):
+    ids = {
+        place: complete(
+            "03_vqa_resnet_sbert", run_dir=str(paths.RUNS / place / "03_vqa_resnet_sbert")
+        ).id
+        for place in ("interactive", "sample", "elsewhere")
+    }
     run = runs.start("05_question_types", namespace())
     found = runs.find("", "03_vqa_resnet_sbert", run)
     assert found.id == ids["interactive"] and f"reads run {found.id}" in capsys.readouterr().out
-    assert runs.find(str(paths.RUNS / "elsewhere" / "03_vqa_resnet_sbert"), "03_vqa_resnet_sbert", run).id == ids["elsewhere"]
+    assert (
+        runs.find(
+            str(paths.RUNS / "elsewhere" / "03_vqa_resnet_sbert"), "03_vqa_resnet_sbert", run
+        ).id
+        == ids["elsewhere"]
+    )
     monkeypatch.setenv("HW2_RUNNER", "1")
     assert runs.find("", "03_vqa_resnet_sbert", run).id == ids["sample"]
     write_notebook("03_vqa_resnet_sbert", CELL.replace("x + 1", "x + 3"))
@@ -539,12 +721,25 @@ def test_write_json_never_leaves_half_a_file(tmp_path):
     runs.write_json(target, {"a": 1})
     with pytest.raises(ValueError):
         runs.write_json(target, {"a": float("nan")})
-    assert json.loads(target.read_text(encoding="utf-8")) == {"a": 1} and os.listdir(tmp_path).count("a.json") == 1
+    assert (
+        json.loads(target.read_text(encoding="utf-8")) == {"a": 1}
+        and os.listdir(tmp_path).count("a.json") == 1
+    )
 
 
 def test_a_peft_configuration_has_the_same_key_in_every_process():
-    code = ("from peft import LoraConfig; from hw2_utils import runs; "
-            "print(runs.digest(LoraConfig(r=8, target_modules={'query', 'value', 'key', 'dense'})))")
-    found = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                            env={**os.environ, "PYTHONHASHSEED": str(seed)}).stdout for seed in (0, 1, 2)}
+    code = (
+        "from peft import LoraConfig; from hw2_utils import runs; "
+        "print(runs.digest(LoraConfig(r=8, target_modules={'query', 'value', 'key', 'dense'})))"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+        ).stdout
+        for seed in (0, 1, 2)
+    }
     assert len(found) == 1

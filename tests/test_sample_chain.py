@@ -19,8 +19,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def command(*words, cwd=ROOT, **env):
-    return subprocess.run([sys.executable, "-m", "hw2_utils", *words], cwd=cwd, capture_output=True, text=True, timeout=1500,
-                          env={**os.environ, "PYTHONPATH": str(ROOT), **env})
+    return subprocess.run(
+        [sys.executable, "-m", "hw2_utils", *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,10 @@ def record(folder):
 
 
 def predictions(folder):
-    return pd.concat([pd.read_parquet(p) for p in sorted((folder / "predictions").glob("*.parquet"))], ignore_index=True)
+    return pd.concat(
+        [pd.read_parquet(p) for p in sorted((folder / "predictions").glob("*.parquet"))],
+        ignore_index=True,
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -50,13 +59,24 @@ def test_each_notebook_leaves_a_complete_record(chain, name):
     folder = chain / name
     kept = record(folder)
     assert kept["run"]["status"] == "complete" and kept["run"]["parameters"]["profile"] == "sample"
-    for place, suffix in (("tables", "csv"), ("figures", "png"), ("figures", "pdf"), ("predictions", "parquet")):
+    for place, suffix in (
+        ("tables", "csv"),
+        ("figures", "png"),
+        ("figures", "pdf"),
+        ("predictions", "parquet"),
+    ):
         assert list((folder / place).glob(f"*.{suffix}")), f"no {suffix} in {place}"
     cells = json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
-    assert all(c["execution_count"] for c in cells if c["cell_type"] == "code" and "".join(c["source"]).strip())
+    assert all(
+        c["execution_count"]
+        for c in cells
+        if c["cell_type"] == "code" and "".join(c["source"]).strip()
+    )
     text = json.dumps([c.get("outputs") for c in cells])
     assert "stand-in" in text, "the banner says that the sample's models are stand-ins"
-    assert "Warning" not in text and "it/s" not in text, "a reader would stumble over warnings and progress bars"
+    assert "Warning" not in text and "it/s" not in text, (
+        "a reader would stumble over warnings and progress bars"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,31 +92,61 @@ def test_metrics_are_those_of_the_predictions(chain, name):
             "accuracy": accuracy_score(labels, found),
             "f1_weighted": f1_score(labels, found, average="weighted", zero_division=0),
             "f1_macro": f1_score(labels, found, average="macro", zero_division=0),
-            "recall_macro": recall_score(labels, found, average="macro", labels=occurring, zero_division=0)}
+            "recall_macro": recall_score(
+                labels, found, average="macro", labels=occurring, zero_division=0
+            ),
+        }
         if part["log_probs"].notna().all():
             scores = np.stack(part["log_probs"].to_list()).astype(float)
             if np.isfinite(scores).all() and len(kept["classes"]) > 2:
                 p = np.exp(scores)
                 columns = [kept["classes"].index(c) for c in sorted(kept["classes"])]
-                expected["loss"] = log_loss(labels, (p / p.sum(1, keepdims=True))[:, columns], labels=sorted(kept["classes"]))
+                expected["loss"] = log_loss(
+                    labels,
+                    (p / p.sum(1, keepdims=True))[:, columns],
+                    labels=sorted(kept["classes"]),
+                )
             if len(kept["classes"]) == 2:
-                expected["auroc"] = roc_auc_score(labels == kept["classes"][1], scores[:, 1] - scores[:, 0])
+                expected["auroc"] = roc_auc_score(
+                    labels == kept["classes"][1], scores[:, 1] - scores[:, 0]
+                )
         for metric, value in expected.items():
             same_seed = rows["seed"].isna() if pd.isna(seed) else rows["seed"] == seed
-            mine = rows[(rows["split"] == split) & (rows["method"] == method) & (rows["name"] == metric) & same_seed]
-            assert mine["value"].item() == pytest.approx(value, abs=1e-5), (split, method, seed, metric)
+            mine = rows[
+                (rows["split"] == split)
+                & (rows["method"] == method)
+                & (rows["name"] == metric)
+                & same_seed
+            ]
+            assert mine["value"].item() == pytest.approx(value, abs=1e-5), (
+                split,
+                method,
+                seed,
+                metric,
+            )
             checked += 1
     assert checked > 4
 
 
 def test_every_comparison_has_its_baselines_and_intervals(chain):
-    headline = {"01_lora_roberta": ["full", "lora", "majority"], "02_lora_tinybert": ["full", "lora", "majority"],
-                "03_vqa_resnet_sbert": ["fusion", "question_only", "image_only", "majority", "fusion+shuffled_images"],
-                "04_vqa_clip": ["fusion", "question_only", "image_only", "majority", "question_only+tfidf"],
-                "05_question_types": ["resnet_sbert", "clip", "majority"],
-                "06_prompting": ["short", "few_shot", "expert", "majority"]}
+    headline = {
+        "01_lora_roberta": ["full", "lora", "majority"],
+        "02_lora_tinybert": ["full", "lora", "majority"],
+        "03_vqa_resnet_sbert": [
+            "fusion",
+            "question_only",
+            "image_only",
+            "majority",
+            "fusion+shuffled_images",
+        ],
+        "04_vqa_clip": ["fusion", "question_only", "image_only", "majority", "question_only+tfidf"],
+        "05_question_types": ["resnet_sbert", "clip", "majority"],
+        "06_prompting": ["short", "few_shot", "expert", "majority"],
+    }
     for name, methods in headline.items():
-        rows = pd.DataFrame(record(chain / name)["metrics"]).query("split == 'test' and group == 'all' and seed.isna()")
+        rows = pd.DataFrame(record(chain / name)["metrics"]).query(
+            "split == 'test' and group == 'all' and seed.isna()"
+        )
         accuracy = rows[rows["name"] == "accuracy"].set_index("method")
         assert set(methods) <= set(accuracy.index), name
         assert (accuracy.loc[methods, "low"] <= accuracy.loc[methods, "value"]).all(), name
@@ -113,17 +163,23 @@ def test_parameters_equal_a_hand_computation(chain, name, n_layers):
     full = embeddings + n_layers * layer + (384 * 384 + 384) + (384 * 3 + 3)
     lora = n_layers * 2 * 8 * (384 + 384) + (384 * 3 + 3)
     assert value["full", "params_total"] == value["full", "params_trainable"] == full
-    assert value["lora", "params_trainable"] == lora and value["lora", "params_total"] == full + lora
+    assert (
+        value["lora", "params_trainable"] == lora and value["lora", "params_total"] == full + lora
+    )
 
 
 def test_an_unchanged_chain_runs_nothing_and_a_deleted_run_comes_back(chain, env):
     ids = {name: record(chain / name)["run"]["id"] for name in NAMES}
     again = command("chain", "--profile", "sample", **env)
-    assert again.returncode == 0 and {name: record(chain / name)["run"]["id"] for name in NAMES} == ids
+    assert (
+        again.returncode == 0 and {name: record(chain / name)["run"]["id"] for name in NAMES} == ids
+    )
     shutil.rmtree(chain / "05_question_types")
     assert command("chain", "--profile", "sample", **env).returncode == 0
     assert record(chain / "05_question_types")["run"]["status"] == "complete"
-    assert {n: record(chain / n)["run"]["id"] for n in NAMES if n[:2] != "05"} == {n: i for n, i in ids.items() if n[:2] != "05"}
+    assert {n: record(chain / n)["run"]["id"] for n in NAMES if n[:2] != "05"} == {
+        n: i for n, i in ids.items() if n[:2] != "05"
+    }
 
 
 def test_the_report_links_every_notebook(chain):
@@ -135,8 +191,11 @@ def test_the_report_links_every_notebook(chain):
 
 def results(folder):
     """A run's files; but for the table that says how much this very run had to encode."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*")
-            if p.suffix in (".parquet", ".csv", ".txt", ".pdf", ".png") and p.name != "embeddings.csv"}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.suffix in (".parquet", ".csv", ".txt", ".pdf", ".png") and p.name != "embeddings.csv"
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)

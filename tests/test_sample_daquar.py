@@ -25,15 +25,24 @@ FOLDER = SAMPLE / "daquar"
 N_IMAGES = {"train": 180, "val": 60, "test": 60}
 N_QUESTIONS = {"train": 900, "val": 300, "test": 300}
 N_CLASSES = 30
-SHARES = {"positional_reasoning": 0.63, "counting": 0.22, "color": 0.11, "object_recognition": 0.04}  # in DAQUAR
-TAIL = re.compile(r"( (in|on|of|at|from)( the| this)?|)\s*image\d+\s*\?\s*$")  # how the course cut its questions
+SHARES = {
+    "positional_reasoning": 0.63,
+    "counting": 0.22,
+    "color": 0.11,
+    "object_recognition": 0.04,
+}  # in DAQUAR
+TAIL = re.compile(
+    r"( (in|on|of|at|from)( the| this)?|)\s*image\d+\s*\?\s*$"
+)  # how the course cut its questions
 
 
 @pytest.fixture(scope="module")
 def maker() -> ModuleType:
     sys.path.insert(0, str(SAMPLE / "make"))  # the script imports its neighbour, as when it is run
     try:
-        spec = importlib.util.spec_from_file_location("make_daquar", SAMPLE / "make" / "make_daquar.py")
+        spec = importlib.util.spec_from_file_location(
+            "make_daquar", SAMPLE / "make" / "make_daquar.py"
+        )
         module = importlib.util.module_from_spec(spec)
         sys.modules["make_daquar"] = module  # dataclasses look their module up
         spec.loader.exec_module(module)
@@ -71,7 +80,9 @@ def test_the_pictures_are_made_again(maker: ModuleType, scenes: list, tmp_path: 
     for k, scene in list(enumerate(scenes, start=1))[::5]:
         made, kept = tmp_path / f"image{k}.jpg", FOLDER / "images" / f"image{k}.jpg"
         made.write_bytes(maker.picture(scene))
-        if made.read_bytes() != kept.read_bytes():  # sums and sines round differently on other processors
+        if (
+            made.read_bytes() != kept.read_bytes()
+        ):  # sums and sines round differently on other processors
             a, b = (np.asarray(Image.open(path), dtype=float) for path in (made, kept))
             assert np.abs(a - b).mean() < 0.05, f"{kept.name}: grey levels (of 255) differ"
 
@@ -98,7 +109,9 @@ def test_no_image_is_in_two_splits_and_no_two_pictures_are_the_same(vqa: daquar.
     assert len({path.read_bytes() for path in vqa.image_paths.values()}) == len(images)
 
 
-def test_each_of_the_30_answers_is_met_in_train_and_several_times_in_each_split(vqa: daquar.Vqa) -> None:
+def test_each_of_the_30_answers_is_met_in_train_and_several_times_in_each_split(
+    vqa: daquar.Vqa,
+) -> None:
     assert len(vqa.classes) == N_CLASSES
     for name, fewest in {"train": 10, "val": 3, "test": 3}.items():
         found = Counter(vqa.splits[name]["answer"])
@@ -118,7 +131,9 @@ def test_the_question_alone_gives_away_no_more_than_in_daquar(vqa: daquar.Vqa, s
     assert (other["answer"] == train["answer"].mode()[0]).mean() <= 0.12
     for longest in (1, 2):
         words = TfidfVectorizer(ngram_range=(1, longest), token_pattern=r"\b\w+\b")
-        model = make_pipeline(words, LogisticRegression(C=3, max_iter=1000)).fit(train["question"], train["answer"])
+        model = make_pipeline(words, LogisticRegression(C=3, max_iter=1000)).fit(
+            train["question"], train["answer"]
+        )
         assert model.score(other["question"], other["answer"]) <= 0.42
 
 
@@ -133,7 +148,9 @@ def test_the_courses_files_follow_from_the_published_ones(vqa: daquar.Vqa) -> No
     raw = raw_pairs()
     top = {answer for answer, _ in Counter(raw["answer"]).most_common(N_CLASSES)}
     assert top == set(vqa.classes)
-    lists = {name: (FOLDER / f"{name}_images_list.txt").read_text().split() for name in ("train", "test")}
+    lists = {
+        name: (FOLDER / f"{name}_images_list.txt").read_text().split() for name in ("train", "test")
+    }
     assert sorted(lists["train"] + lists["test"]) == sorted(vqa.image_paths)
     kept = raw[raw["answer"].isin(top)]
     columns = list(daquar.COLUMNS)
@@ -147,15 +164,21 @@ def test_the_courses_files_follow_from_the_published_ones(vqa: daquar.Vqa) -> No
 def test_the_published_file_also_has_answers_outside_the_classes(vqa: daquar.Vqa) -> None:
     raw = raw_pairs()
     other = raw[~raw["answer"].isin(vqa.classes)]
-    assert other["answer"].str.contains(", ").sum() > 100  # several answers, comma-separated as in DAQUAR
+    assert (
+        other["answer"].str.contains(", ").sum() > 100
+    )  # several answers, comma-separated as in DAQUAR
     assert len(raw) == sum(N_QUESTIONS.values()) + len(other)
 
 
 @pytest.mark.slow  # describes all scenes
-def test_whoever_knows_the_scene_answers_plain_counts_and_colours(vqa: daquar.Vqa, scenes: list) -> None:
+def test_whoever_knows_the_scene_answers_plain_counts_and_colours(
+    vqa: daquar.Vqa, scenes: list
+) -> None:
     by_image = {f"image{k}": scene for k, scene in enumerate(scenes, start=1)}
     plurals = {"bookshelves": "bookshelf"}
-    count = re.compile(r"how (?:m?any) ([\w ]+?) (?:are ther\w*(?: in the room)?|are in the picture|found)$")
+    count = re.compile(
+        r"how (?:m?any) ([\w ]+?) (?:are ther\w*(?: in the room)?|are in the picture|found)$"
+    )
     colour = re.compile(r"what (?:is the )?(?:colou?r|solor) (?:of |is )?(?:the )?([\w ]+)$")
     n_checked = Counter()
     for frame in vqa.splits.values():
@@ -163,8 +186,10 @@ def test_whoever_knows_the_scene_answers_plain_counts_and_colours(vqa: daquar.Vq
             scene = by_image[row.image_id]
             if match := count.match(row.question):
                 name = plurals.get(match[1], match[1].removesuffix("s"))
-                right = sum(name in (o.name.replace("_", " "), f"{o.colour} {o.name}".replace("_", " "))
-                            for o in scene.objects)
+                right = sum(
+                    name in (o.name.replace("_", " "), f"{o.colour} {o.name}".replace("_", " "))
+                    for o in scene.objects
+                )
                 assert row.answer == str(right), (row.image_id, row.question)
                 n_checked["count"] += 1
             elif match := colour.match(row.question):
@@ -178,7 +203,11 @@ def test_whoever_knows_the_scene_answers_plain_counts_and_colours(vqa: daquar.Vq
 def test_the_scene_determines_each_answer(maker: ModuleType, vqa: daquar.Vqa, scenes: list) -> None:
     """No question can be asked of a scene with two answers, whatever the phrasing drawn for it."""
     for k, scene in enumerate(scenes, start=1):
-        rows = [pair for seed in range(3) for pair in maker.candidates(k, scene, maker.random.Random(seed))]
+        rows = [
+            pair
+            for seed in range(3)
+            for pair in maker.candidates(k, scene, maker.random.Random(seed))
+        ]
         answers = pd.DataFrame(rows).groupby("stem")["answer"].nunique()
         assert (answers == 1).all(), (k, answers[answers > 1].index.tolist())
 
@@ -189,13 +218,19 @@ def test_a_caption_names_only_what_is_there(maker: ModuleType) -> None:
     phrases = captions(scene)
     assert phrases == sorted(set(phrases)) and len(phrases) > 10
     names = {o.name.replace("_", " ") for o in scene.objects if o.clear}
-    absent = {name.replace("_", " ") for name in sys.modules["scenes"].KINDS} - names - {"lamp", "plant"}
+    absent = (
+        {name.replace("_", " ") for name in sys.modules["scenes"].KINDS} - names - {"lamp", "plant"}
+    )
     absent = {name for name in absent if not any(name in other for other in (*names, scene.room))}
     said = " ".join(phrases)
     assert all(name in said for name in names)
     assert not [name for name in absent if re.search(rf"\b{name}s?\b", said)]
     for phrase in phrases:  # left and right as the picture shows them
-        if match := re.fullmatch(r"(?:a )?(\w+) ([\w ]+) to the left of (?:a )?(\w+) ([\w ]+)", phrase):
-            found = [[o for o in scene.objects if (o.colour, o.name) == (c, n.replace(" ", "_"))]
-                     for c, n in (match.group(1, 2), match.group(3, 4))]
+        if match := re.fullmatch(
+            r"(?:a )?(\w+) ([\w ]+) to the left of (?:a )?(\w+) ([\w ]+)", phrase
+        ):
+            found = [
+                [o for o in scene.objects if (o.colour, o.name) == (c, n.replace(" ", "_"))]
+                for c, n in (match.group(1, 2), match.group(3, 4))
+            ]
             assert min(o.box[0] for o in found[0]) < max(o.box[2] for o in found[1])

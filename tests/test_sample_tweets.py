@@ -44,7 +44,11 @@ def write_source(path: Path, rows: list[str]) -> Path:
 
 def test_script_reproduces_the_committed_bytes(tmp_path: Path) -> None:
     make_tweets.main(tmp_path / "again")
-    assert {p.name for p in COMMITTED.iterdir()} == {p.name for p in (tmp_path / "again").iterdir()} == FILES
+    assert (
+        {p.name for p in COMMITTED.iterdir()}
+        == {p.name for p in (tmp_path / "again").iterdir()}
+        == FILES
+    )
     for name in FILES:
         assert (tmp_path / "again" / name).read_bytes() == (COMMITTED / name).read_bytes(), name
 
@@ -57,14 +61,18 @@ def test_split_does_not_depend_on_the_order_of_the_source() -> None:
 
 def test_every_tweet_of_the_source_is_in_exactly_one_split_with_its_label() -> None:
     source = {}
-    for row in (ROOT / "data" / "sample" / "make" / "tweets.tsv").read_bytes().decode().split("\n")[1:-1]:
+    for row in (
+        (ROOT / "data" / "sample" / "make" / "tweets.tsv").read_bytes().decode().split("\n")[1:-1]
+    ):
         label, text = row.split("\t")
         source[text] = label
     mapping = dict(row.split("\t") for row in lines("mapping.txt"))
     written = [
         (text, mapping[label])
         for split in SIZES
-        for text, label in zip(lines(f"{split}_text.txt"), lines(f"{split}_labels.txt"), strict=True)
+        for text, label in zip(
+            lines(f"{split}_text.txt"), lines(f"{split}_labels.txt"), strict=True
+        )
     ]
     assert len(written) == len(source) == 600
     assert dict(written) == source
@@ -136,7 +144,9 @@ def test_wrong_header_and_wrong_number_are_refused(tmp_path: Path) -> None:
 
 
 @given(counts=st.lists(st.integers(1, 500), min_size=1, max_size=5), data=st.data())
-def test_class_quotas_fill_the_split_within_one_of_the_share(counts: list[int], data: st.DataObject) -> None:
+def test_class_quotas_fill_the_split_within_one_of_the_share(
+    counts: list[int], data: st.DataObject
+) -> None:
     size = data.draw(st.integers(0, sum(counts)))
     quotas = make_tweets.class_quotas(counts, size)
     assert sum(quotas) == size

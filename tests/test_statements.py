@@ -25,7 +25,11 @@ REFUSED = {
     "only blanks": (b"\xef\xbb\xbf\n\r\n", "an empty file"),
     "only a header": (HEAD, "0 statements"),
     "Latin-1": (HEAD.encode() + b"A.,true\nCaf\xe9 noir.,false\n", "row 3", "offset 27", "UTF-8"),
-    "Latin-1 after a BOM": (b"\xef\xbb\xbf" + HEAD.encode() + b"Caf\xe9.,true\n", "row 2", "offset 22"),
+    "Latin-1 after a BOM": (
+        b"\xef\xbb\xbf" + HEAD.encode() + b"Caf\xe9.,true\n",
+        "row 2",
+        "offset 22",
+    ),
     "UTF-16": (GOOD.encode("utf-16"), "offset 0", "UTF-8"),
     "no label column": ("statement,truth\nA.,true\nB.,false\n", "label", "'truth'"),
     "no statement column": ("text,label\nA.,true\nB.,false\n", "statement", "'text'"),
@@ -35,7 +39,11 @@ REFUSED = {
     "topic column twice": ("statement,label,topic,topic\nA.,true,a,b\nB.,false,a,b\n", "each once"),
     "quote never closed": (HEAD + 'A.,true\n"B.,false\nC.,false\n', "row 3", "quotes"),
     "quote closed too early": (HEAD + 'A.,true\n"B" or C.,false\n', "row 3", "quotes"),
-    "quote never opened": (HEAD + 'A.,true\nB.",false\nC.,true\n', "row 3", "double quote is missing"),
+    "quote never opened": (
+        HEAD + 'A.,true\nB.",false\nC.,true\n',
+        "row 3",
+        "double quote is missing",
+    ),
     "too many fields": (HEAD + "A.,true\nB, or C.,false\n", "row 3", "3 fields", "2"),
     "too few fields": (HEAD + "A.,true\nB.\n", "row 3", "1 fields", "2"),
     "line after a quoted newline": (HEAD + '"A\nB\r\nC.",true\nB.\n', "row 5", "1 fields"),
@@ -50,7 +58,11 @@ REFUSED = {
     "escape codes are shown, not sent": (HEAD + "A.,\x1b[2J\nB.,0\n", "row 2", r"\x1b[2J"),
     "opposite labels": (HEAD + "A.,true\nB.,false\nA.,false\n", "row 4", "row 2", "'A.'"),
     "opposite labels in two notations": (HEAD + "A.,1\nB.,0\nA.,FALSE\n", "row 4", "row 2"),
-    "opposite labels, other spacing": (HEAD + "A is.,true\nB.,false\n A  is. ,false\n", "row 4", "row 2"),
+    "opposite labels, other spacing": (
+        HEAD + "A is.,true\nB.,false\n A  is. ,false\n",
+        "row 4",
+        "row 2",
+    ),
     "one class": (HEAD + "A.,true\nB.,1\n", "2 statements, labels ['true'] only"),
 }
 
@@ -58,23 +70,51 @@ ACCEPTED = {
     "plain": (GOOD, ["Ice is cold.", "Ice is hot."], ["true", "false"]),
     "BOM": ("\ufeff" + GOOD, ["Ice is cold.", "Ice is hot."], ["true", "false"]),
     "CR LF": (GOOD.replace("\n", "\r\n"), ["Ice is cold.", "Ice is hot."], ["true", "false"]),
-    "no newline at the end": (GOOD.rstrip("\n"), ["Ice is cold.", "Ice is hot."], ["true", "false"]),
+    "no newline at the end": (
+        GOOD.rstrip("\n"),
+        ["Ice is cold.", "Ice is hot."],
+        ["true", "false"],
+    ),
     "empty lines": ("\n" + GOOD + "\n\n", ["Ice is cold.", "Ice is hot."], ["true", "false"]),
     "labels in any case": (HEAD + "A.,True\nB.,FALSE\n", ["A.", "B."], ["true", "false"]),
-    "labels 1 and 0": (HEAD + "A.,1\nB.,0\nC., 0\n", ["A.", "B.", "C."], ["true", "false", "false"]),
-    "columns in another order": ("x,label,statement\n,0,A.\n7,1,B.\n", ["A.", "B."], ["false", "true"]),
+    "labels 1 and 0": (
+        HEAD + "A.,1\nB.,0\nC., 0\n",
+        ["A.", "B.", "C."],
+        ["true", "false", "false"],
+    ),
+    "columns in another order": (
+        "x,label,statement\n,0,A.\n7,1,B.\n",
+        ["A.", "B."],
+        ["false", "true"],
+    ),
     "quoted comma": (HEAD + '"A, B.",true\nC.,false\n', ["A, B.", "C."], ["true", "false"]),
-    "quoted newlines": (HEAD + '"A\nB\r\nC",true\nD.,false\n', ["A\nB\r\nC", "D."], ["true", "false"]),
+    "quoted newlines": (
+        HEAD + '"A\nB\r\nC",true\nD.,false\n',
+        ["A\nB\r\nC", "D."],
+        ["true", "false"],
+    ),
     "quoted quote": (HEAD + '"A ""B"".",true\nC.,false\n', ['A "B".', "C."], ["true", "false"]),
-    "Unicode line separators": (HEAD + "A\u2028B\u2029C\x85D\x0bE\x0cF\x1cG.,true\nH.,false\n",
-                                ["A\u2028B\u2029C\x85D\x0bE\x0cF\x1cG.", "H."], ["true", "false"]),
-    "words that mean missing elsewhere": (HEAD + "NA,true\nnull,false\nNaN,0\n", ["NA", "null", "NaN"],
-                                          ["true", "false", "false"]),
-    "hostile text": (HEAD + f"{HOSTILE},true\n=HYPERLINK(1),false\n", [HOSTILE, "=HYPERLINK(1)"],
-                     ["true", "false"]),
+    "Unicode line separators": (
+        HEAD + "A\u2028B\u2029C\x85D\x0bE\x0cF\x1cG.,true\nH.,false\n",
+        ["A\u2028B\u2029C\x85D\x0bE\x0cF\x1cG.", "H."],
+        ["true", "false"],
+    ),
+    "words that mean missing elsewhere": (
+        HEAD + "NA,true\nnull,false\nNaN,0\n",
+        ["NA", "null", "NaN"],
+        ["true", "false", "false"],
+    ),
+    "hostile text": (
+        HEAD + f"{HOSTILE},true\n=HYPERLINK(1),false\n",
+        [HOSTILE, "=HYPERLINK(1)"],
+        ["true", "false"],
+    ),
     "a very long statement": (HEAD + f"{LONG},true\nB.,false\n", [LONG, "B."], ["true", "false"]),
-    "statements that differ in case": (HEAD + "polish it,true\nPolish it,false\n", ["polish it", "Polish it"],
-                                       ["true", "false"]),
+    "statements that differ in case": (
+        HEAD + "polish it,true\nPolish it,false\n",
+        ["polish it", "Polish it"],
+        ["true", "false"],
+    ),
 }
 
 
@@ -101,8 +141,11 @@ def test_accepts(case: str, tmp_path: Path) -> None:
     content, texts, labels = ACCEPTED[case]
     data = statements.read(written(tmp_path, content))
     assert data.frame.to_dict("list") == {
-        "id": [f"test/{i}" for i in range(len(texts))], "statement": texts, "label": labels,
-        "topic": [None] * len(texts)}
+        "id": [f"test/{i}" for i in range(len(texts))],
+        "statement": texts,
+        "label": labels,
+        "topic": [None] * len(texts),
+    }
     assert data.classes == ("true", "false") and data.notes == []
 
 
@@ -138,9 +181,10 @@ TEXTS = st.lists(TEXT, min_size=2, max_size=12, unique_by=lambda text: " ".join(
 
 
 @given(texts=TEXTS, flags=st.lists(st.booleans(), min_size=12, max_size=12), bom=st.booleans())
-def test_round_trip(tmp_path_factory: pytest.TempPathFactory, texts: list[str], flags: list[bool],
-                    bom: bool) -> None:
-    labels = ["true", "false", *("true" if flag else "false" for flag in flags)][:len(texts)]
+def test_round_trip(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], flags: list[bool], bom: bool
+) -> None:
+    labels = ["true", "false", *("true" if flag else "false" for flag in flags)][: len(texts)]
     path = tmp_path_factory.mktemp("round_trip") / "statements.csv"
     with path.open("w", encoding="utf-8-sig" if bom else "utf-8", newline="") as file:
         csv.writer(file).writerows([("statement", "label"), *zip(texts, labels, strict=True)])

@@ -81,9 +81,9 @@ def test_clusters_of_one_are_examples_and_copies_within_clusters_add_no_informat
     values = np.random.default_rng(0).normal(size=60)
     single = bootstrap_interval(values)
     assert bootstrap_interval(values, clusters=np.arange(60)) == single
-    assert bootstrap_interval(np.repeat(values, 5), clusters=np.repeat(np.arange(60), 5)) == pytest.approx(
-        single
-    )
+    assert bootstrap_interval(
+        np.repeat(values, 5), clusters=np.repeat(np.arange(60), 5)
+    ) == pytest.approx(single)
     naive = bootstrap_interval(np.repeat(values, 5))
     assert naive[1] - naive[0] < 0.6 * (single[1] - single[0])
 
@@ -137,7 +137,9 @@ def test_the_permutation_p_value_equals_the_enumeration_of_all_flips():
     for names, units in ((None, np.arange(25)[:12]), ("image_id", clusters)):
         n = len(units)
         sums = np.bincount(units, weights=difference[:n])
-        flips = np.array([np.dot(signs, sums) for signs in itertools.product((-1, 1), repeat=len(sums))])
+        flips = np.array(
+            [np.dot(signs, sums) for signs in itertools.product((-1, 1), repeat=len(sums))]
+        )
         exact = (np.abs(flips) >= abs(sums.sum()) - 1e-9).mean()
         got = paired_test(
             predictions(a[:, :n], clusters=units),
@@ -153,7 +155,9 @@ def test_the_permutation_p_value_equals_the_enumeration_of_all_flips():
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60), st.integers(0, 99))
+@given(
+    st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60), st.integers(0, 99)
+)
 def test_one_seed_unclustered_agrees_with_exact_mcnemar_and_turns_with_the_order(pairs, seed):
     a, b = (np.array(column) for column in zip(*pairs, strict=True))
     there = paired_test(predictions(a), predictions(b), n_resamples=4000, seed=seed)
@@ -207,7 +211,9 @@ def test_shuffled_methods_are_told_apart_at_most_7_times_in_100():
     clustered = unclustered = 0
     for run in range(1000):
         a, b, clusters = simulated_pair(rng, gain=0.0)
-        swap = (rng.random(60) < 0.5)[clusters]  # for each image, which answers carry which method's name
+        swap = (rng.random(60) < 0.5)[
+            clusters
+        ]  # for each image, which answers carry which method's name
         a, b = np.where(swap, b, a)[:1], np.where(swap, a, b)[:1]
         clustered += claimed(compare(a, b, clusters, cluster="image_id", seed=run))
         if run < 200:  # what the clusters are for: without them the test claims too much
@@ -224,14 +230,25 @@ def test_a_planted_difference_is_claimed_for_the_right_method():
     assert np.mean(found) >= 0.95
 
 
-STYLES = {"short": 0.07, "few_shot": 0.6, "expert": 0.94}  # prompts that lean differently: the share that each calls true
+STYLES = {
+    "short": 0.07,
+    "few_shot": 0.6,
+    "expert": 0.94,
+}  # prompts that lean differently: the share that each calls true
 
 
 def effects_of_style(answers, labels, seed):
     """How many pairs of styles are told apart, as notebook 06 does it: Holm over the family."""
-    frames = [predictions((answer == labels)[None], method=style) for style, answer in answers.items()]
-    tests = [paired_test(a, b, n_resamples=500, seed=seed) for a, b in itertools.combinations(frames, 2)]
-    return sum(claimed(sentence(replace(t, p_value=p), "A", "B")) for t, p in zip(tests, holm([t.p_value for t in tests]), strict=True))
+    frames = [
+        predictions((answer == labels)[None], method=style) for style, answer in answers.items()
+    ]
+    tests = [
+        paired_test(a, b, n_resamples=500, seed=seed) for a, b in itertools.combinations(frames, 2)
+    ]
+    return sum(
+        claimed(sentence(replace(t, p_value=p), "A", "B"))
+        for t, p in zip(tests, holm([t.p_value for t in tests]), strict=True)
+    )
 
 
 def test_shuffled_labels_show_an_effect_of_style_at_most_7_times_in_100():
@@ -247,7 +264,9 @@ def test_a_planted_effect_of_style_is_claimed_although_all_lean():
     labels = np.arange(200) % 2 == 0
     for seed in range(40):
         answers = {style: rng.random(200) < share for style, share in STYLES.items()}
-        answers["few_shot"] = np.where(rng.random(200) < 0.6, labels, answers["few_shot"])  # it knows most of them
+        answers["few_shot"] = np.where(
+            rng.random(200) < 0.6, labels, answers["few_shot"]
+        )  # it knows most of them
         found += effects_of_style(answers, labels, seed) >= 2
     assert found >= 38, found
 
@@ -314,7 +333,10 @@ def test_mean_per_type_by_hand():
 
 def test_normalised_accuracy_weighs_every_gold_answer_of_a_type_equally():
     frame = pd.DataFrame(
-        {"label": ["2", "2", "2", "3", "red", "2"], "prediction": ["2", "2", "4", "2", "red", "red"]}
+        {
+            "label": ["2", "2", "2", "3", "red", "2"],
+            "prediction": ["2", "2", "4", "2", "red", "red"],
+        }
     )
     types = ["counting"] * 4 + ["color"] * 2
     got = normalised_accuracy(frame, types)
@@ -331,7 +353,9 @@ def test_detectable_difference_at_20_percent_discordance(n, points):
 def test_the_detectable_difference_is_detected_by_the_paired_test_about_8_times_in_10(n):
     difference, rng, found = detectable_difference(n, 0.2), np.random.default_rng(8), 0
     for _ in range(400):
-        only_a, only_b, _ = rng.multinomial(n, [(0.2 + difference) / 2, (0.2 - difference) / 2, 0.8])
+        only_a, only_b, _ = rng.multinomial(
+            n, [(0.2 + difference) / 2, (0.2 - difference) / 2, 0.8]
+        )
         found += stats.binomtest(only_a, only_a + only_b).pvalue < 0.05
     assert 0.74 <= found / 400 <= 0.88
 
@@ -360,14 +384,18 @@ def test_sentences_by_hand():
         "to +1.7, p = 0.250, n = 12,284)."
     )
     assert "+4.2, p < 0.05, n" in sentence(replace(leads, p_value=0.0499), "CLIP", "ResNet")
-    assert "the test and the interval disagree" in sentence(replace(leads, p_value=0.06), "CLIP", "ResNet")
+    assert "the test and the interval disagree" in sentence(
+        replace(leads, p_value=0.06), "CLIP", "ResNet"
+    )
     assert sentence(Paired(0.0, 0.0, 0.0, 1.0, 7, None), "x", "y") == (
         "No difference shown in accuracy between x and y (equal on every example, n = 7)."
     )
 
 
 @given(
-    st.tuples(*[st.floats(-1, 1)] * 3).map(sorted), st.floats(1e-4, 1), st.sampled_from([0.05, 0.01, 0.0125])
+    st.tuples(*[st.floats(-1, 1)] * 3).map(sorted),
+    st.floats(1e-4, 1),
+    st.sampled_from([0.05, 0.01, 0.0125]),
 )
 def test_a_sentence_never_contradicts_its_own_numbers(ends, p_value, alpha):
     low, difference, high = (round(end, 5) for end in ends)

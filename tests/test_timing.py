@@ -1,4 +1,5 @@
 """Time and memory of a block against what is known to have been allocated, in a process of its own."""
+
 from __future__ import annotations
 
 import math
@@ -29,7 +30,12 @@ print(memory.peak_memory_mib)
 
 
 def peak_mib(mib: int, *, before_mib: int = 1) -> float:
-    done = subprocess.run([sys.executable, "-c", ALLOCATE, str(mib), str(before_mib)], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", ALLOCATE, str(mib), str(before_mib)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return float(done.stdout)
 
 
@@ -38,7 +44,9 @@ def test_peak_memory_of_a_block_is_what_it_allocated(mib):
     assert peak_mib(mib) == pytest.approx(mib, rel=0.1)
 
 
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak can't be reset here")
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak can't be reset here"
+)
 def test_an_earlier_larger_peak_does_not_count():
     assert peak_mib(50, before_mib=400) == pytest.approx(50, rel=0.1)
 
@@ -73,9 +81,13 @@ print(busy.note, idle.note, sep="|")
 """
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/schedstat"), reason="the kernel doesn't tell who waits")
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/schedstat"), reason="the kernel doesn't tell who waits"
+)
 def test_a_block_that_shared_its_core_is_noted():
-    done = subprocess.run([sys.executable, "-c", SHARED_CORE], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SHARED_CORE], check=True, capture_output=True, text=True
+    )
     busy, idle = done.stdout.strip().split("|")
     assert "not comparable" in busy and idle == "None"
 
@@ -103,7 +115,9 @@ def test_the_measuring_process_ends_with_the_one_that_waits_for_it():
     waiting = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     child_of = psutil.Process(waiting.pid)
     end = time.monotonic() + 60
-    while len(helpers := child_of.children(recursive=True)) < 3:  # server, resource tracker, and the measuring process
+    while (
+        len(helpers := child_of.children(recursive=True)) < 3
+    ):  # server, resource tracker, and the measuring process
         assert time.monotonic() < end, helpers
         time.sleep(0.2)
     time.sleep(1)  # it starts to watch

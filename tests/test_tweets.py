@@ -16,14 +16,21 @@ from hw2_utils import tweets
 from hw2_utils.errors import InputError
 
 CLASSES = ("negative", "neutral", "positive")
-SMALL = {"train": (["bad", "so so", "good", "fine"], [0, 1, 2, 2]), "val": (["hm"], [1]),
-         "test": (["no", "yes"], [0, 2])}
+SMALL = {
+    "train": (["bad", "so so", "good", "fine"], [0, 1, 2, 2]),
+    "val": (["hm"], [1]),
+    "test": (["no", "yes"], [0, 2]),
+}
 
 
 def write_text_files(folder: Path, splits: dict, *, end: str = "\n", bom: bytes = b"") -> Path:
     for split, (texts, labels) in splits.items():
-        (folder / f"{split}_text.txt").write_bytes(bom + "".join(text + end for text in texts).encode())
-        (folder / f"{split}_labels.txt").write_bytes("".join(f"{label}{end}" for label in labels).encode())
+        (folder / f"{split}_text.txt").write_bytes(
+            bom + "".join(text + end for text in texts).encode()
+        )
+        (folder / f"{split}_labels.txt").write_bytes(
+            "".join(f"{label}{end}" for label in labels).encode()
+        )
     mapping = "".join(f"{number}\t{name}{end}" for number, name in enumerate(CLASSES))
     (folder / "mapping.txt").write_bytes(bom + mapping.encode())
     return folder
@@ -32,7 +39,9 @@ def write_text_files(folder: Path, splits: dict, *, end: str = "\n", bom: bytes 
 def write_parquet(folder: Path, splits: dict) -> Path:
     for split, name in (("train", "train"), ("val", "validation"), ("test", "test")):
         texts, labels = splits[split]
-        pd.DataFrame({"text": texts, "label": labels}).to_parquet(folder / f"{name}-00000-of-00001.parquet")
+        pd.DataFrame({"text": texts, "label": labels}).to_parquet(
+            folder / f"{name}-00000-of-00001.parquet"
+        )
     return folder
 
 
@@ -41,8 +50,10 @@ def test_text_files_are_read_as_written(tmp_path):
     assert list(data.splits) == ["train", "val", "test"]
     assert data.classes == CLASSES
     assert data.splits["train"].to_dict("list") == {
-        "id": ["train/0", "train/1", "train/2", "train/3"], "text": ["bad", "so so", "good", "fine"],
-        "label": ["negative", "neutral", "positive", "positive"]}
+        "id": ["train/0", "train/1", "train/2", "train/3"],
+        "text": ["bad", "so so", "good", "fine"],
+        "label": ["negative", "neutral", "positive", "positive"],
+    }
     assert data.splits["test"]["id"].tolist() == ["test/0", "test/1"]
     assert data.notes == []
 
@@ -78,19 +89,26 @@ def test_checksum_changes_with_any_byte_of_any_file(tmp_path):
 
 
 def test_what_is_kept_is_counted(tmp_path):
-    splits = SMALL | {"train": (["bad", " \t", "good", "bad", "", "x" * 281], [0, 1, 2, 0, 1, 1]),
-                      "val": (["good", "hm"], [2, 1])}
+    splits = SMALL | {
+        "train": (["bad", " \t", "good", "bad", "", "x" * 281], [0, 1, 2, 0, 1, 1]),
+        "val": (["good", "hm"], [2, 1]),
+    }
     data = tweets.read(write_text_files(tmp_path, splits))
     assert len(data.splits["train"]) == 6
-    assert data.notes == ["train: 2 blank tweets (kept)",
-                          "train: 1 exact duplicates of an earlier row (kept)",
-                          "train: 1 tweets over 280 characters (kept)",
-                          "val: 1 tweets whose text is also in train (kept)"]
+    assert data.notes == [
+        "train: 2 blank tweets (kept)",
+        "train: 1 exact duplicates of an earlier row (kept)",
+        "train: 1 tweets over 280 characters (kept)",
+        "val: 1 tweets whose text is also in train (kept)",
+    ]
 
 
 @settings(max_examples=80, deadline=None)
-@given(texts=st.lists(st.text().map(lambda text: text.replace("\n", "")), min_size=2, max_size=8),
-       end=st.sampled_from(["\n", "\r\n"]), bom=st.sampled_from([b"", b"\xef\xbb\xbf"]))
+@given(
+    texts=st.lists(st.text().map(lambda text: text.replace("\n", "")), min_size=2, max_size=8),
+    end=st.sampled_from(["\n", "\r\n"]),
+    bom=st.sampled_from([b"", b"\xef\xbb\xbf"]),
+)
 def test_any_texts_without_lf_survive_the_text_layout(texts, end, bom):
     if end == "\n":  # a CR before LF belongs to the line end
         texts = [text.rstrip("\r") for text in texts]
@@ -114,8 +132,13 @@ def test_any_texts_survive_the_hub_layout(texts):
 
 
 def of_labels(labels: list[int]) -> tweets.Tweets:
-    train = pd.DataFrame({"id": [f"train/{row}" for row in range(len(labels))], "text": "t",
-                          "label": [CLASSES[label] for label in labels]})
+    train = pd.DataFrame(
+        {
+            "id": [f"train/{row}" for row in range(len(labels))],
+            "text": "t",
+            "label": [CLASSES[label] for label in labels],
+        }
+    )
     return tweets.Tweets({"train": train, "val": train[:1], "test": train[:1]}, CLASSES, [], "0")
 
 
@@ -139,13 +162,17 @@ def test_subset_is_stratified_nested_and_in_file_order(labels, data):
 def test_subset_keeps_the_shares_of_unequal_classes():
     part = tweets.subset(of_labels([0] * 160 + [1] * 30 + [2] * 10), max_train_examples=40)
     counts = Counter(part.splits["train"]["label"])
-    assert all(abs(counts[name] - share) <= 1 for name, share in zip(CLASSES, (32, 6, 2), strict=True))
+    assert all(
+        abs(counts[name] - share) <= 1 for name, share in zip(CLASSES, (32, 6, 2), strict=True)
+    )
 
 
 def test_subset_depends_on_its_seed_alone():
     whole = of_labels([0, 1, 2] * 40)
-    first, again, other = (set(tweets.subset(whole, max_train_examples=12, seed=seed).splits["train"]["id"])
-                           for seed in (0, 0, 1))
+    first, again, other = (
+        set(tweets.subset(whole, max_train_examples=12, seed=seed).splits["train"]["id"])
+        for seed in (0, 0, 1)
+    )
     assert first == again != other
 
 
@@ -164,28 +191,44 @@ def test_subset_refuses_sizes_without_a_meaning(size):
         tweets.subset(of_labels([0, 1, 2]), max_train_examples=size)
 
 
-@pytest.mark.skipif(not os.environ.get("HW2_REAL_DATA"), reason="HW2_REAL_DATA names no folder of real data")
+@pytest.mark.skipif(
+    not os.environ.get("HW2_REAL_DATA"), reason="HW2_REAL_DATA names no folder of real data"
+)
 def test_real_tweets():
     folder = Path(os.environ["HW2_REAL_DATA"]) / "tweet_eval" / "sentiment"
     data = tweets.read(folder)
     assert {split: len(frame) for split, frame in data.splits.items()} == {
-        "train": 42213, "val": 2000, "test": 6000}
+        "train": 42213,
+        "val": 2000,
+        "test": 6000,
+    }
     assert data.classes == CLASSES
     for split, frame in data.splits.items():  # against the bytes of the files, by another route
         numbers = (folder / f"{split}_labels.txt").read_text().split()
         assert frame["label"].map(CLASSES.index).astype(str).tolist() == numbers
-        assert "".join(text + "\n" for text in frame["text"]).encode() == (
-            folder / f"{split}_text.txt").read_bytes()
+        assert (
+            "".join(text + "\n" for text in frame["text"]).encode()
+            == (folder / f"{split}_text.txt").read_bytes()
+        )
 
 
 # ---------------------------------------------------------------------------------------------- one CSV file
 def test_a_csv_with_splits_is_read_as_written(tmp_path):
     path = tmp_path / "own.csv"
-    path.write_text('Label,text,split\nspam,"win, now",train\nham,"so\n""long""",train\nnews,x,val\nspam,y,test\n', encoding="utf-8")
+    path.write_text(
+        'Label,text,split\nspam,"win, now",train\nham,"so\n""long""",train\nnews,x,val\nspam,y,test\n',
+        encoding="utf-8",
+    )
     data = tweets.read(path)
     assert data.classes == ("ham", "news", "spam")
-    assert data.splits["train"].to_dict("list") == {"id": ["train/0", "train/1"], "text": ["win, now", 'so\n"long"'], "label": ["spam", "ham"]}
-    assert data.splits["val"]["label"].tolist() == ["news"] and data.splits["test"]["id"].tolist() == ["test/0"]
+    assert data.splits["train"].to_dict("list") == {
+        "id": ["train/0", "train/1"],
+        "text": ["win, now", 'so\n"long"'],
+        "label": ["spam", "ham"],
+    }
+    assert data.splits["val"]["label"].tolist() == ["news"] and data.splits["test"][
+        "id"
+    ].tolist() == ["test/0"]
 
 
 @settings(deadline=None, max_examples=25)
@@ -196,18 +239,30 @@ def test_a_csv_without_splits_is_cut_in_8_1_1_of_each_class_the_same_each_time(s
         rows = [f"{c}-{i},class {c}" for c, n in enumerate(sizes) for i in range(n)]
         path.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
         data = tweets.read(path)
-        assert sorted(t for f in data.splits.values() for t in f["text"]) == sorted(r.split(",")[0] for r in rows)
+        assert sorted(t for f in data.splits.values() for t in f["text"]) == sorted(
+            r.split(",")[0] for r in rows
+        )
         for c, n in enumerate(sizes):
             found = [int((f["label"] == f"class {c}").sum()) for f in data.splits.values()]
-            assert all(abs(k - share * n) <= 1 for k, share in zip(found, (0.8, 0.1, 0.1), strict=True))
+            assert all(
+                abs(k - share * n) <= 1 for k, share in zip(found, (0.8, 0.1, 0.1), strict=True)
+            )
         again = tweets.read(path)
         assert all(again.splits[s].equals(f) for s, f in data.splits.items())
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("text,label\na,x\nb,\n", "row 3: the label is empty"), ("text,label,split\na,x,dev\n", "split 'dev'"), ("text,topic\na,x\n", "columns for label"),
-    ("text,label\na,x\nb,y\n", "split is empty"), ("text,label\n", "split is empty|one class"), ('text,label\n"a,x\n', "broken CSV"),
-    ("text,label,split\na,x,train\nb,x,val\nc,y,test\n", "one class only")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("text,label\na,x\nb,\n", "row 3: the label is empty"),
+        ("text,label,split\na,x,dev\n", "split 'dev'"),
+        ("text,topic\na,x\n", "columns for label"),
+        ("text,label\na,x\nb,y\n", "split is empty"),
+        ("text,label\n", "split is empty|one class"),
+        ('text,label\n"a,x\n', "broken CSV"),
+        ("text,label,split\na,x,train\nb,x,val\nc,y,test\n", "one class only"),
+    ],
+)
 def test_csv_files_that_are_refused(tmp_path, text, message):
     (tmp_path / "own.csv").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=message):

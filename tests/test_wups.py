@@ -79,9 +79,21 @@ def test_rounding_carries_no_pair_over_the_threshold(table):
 def test_wups_of_three_answers_by_hand_and_its_absence_for_other_answers():
     names = ["2", "3", "chair", "photo", "picture", "sofa"]
     label, prediction = ["chair", "2", "picture", "sofa"], ["sofa", "3", "photo", "sofa"]
-    frame = pd.DataFrame({"id": list("abcd"), "split": "test", "method": "m", "seed": None, "label": label,
-                          "prediction": prediction, "log_probs": None})
-    rows = {row["name"]: row["value"] for row in metrics.tidy(frame, classes=names, similarity=metrics.wup_similarities(names))}
+    frame = pd.DataFrame(
+        {
+            "id": list("abcd"),
+            "split": "test",
+            "method": "m",
+            "seed": None,
+            "label": label,
+            "prediction": prediction,
+            "log_probs": None,
+        }
+    )
+    rows = {
+        row["name"]: row["value"]
+        for row in metrics.tidy(frame, classes=names, similarity=metrics.wup_similarities(names))
+    }
     assert rows["wups_0.9"] == pytest.approx((0.9 + 0.1 * 0.875 + 1 + 1) / 4)
     assert "wups_0.9" not in {row["name"] for row in metrics.tidy(frame, classes=names)}
     assert metrics.wup_similarities([*names, "no such answer"]) is None

@@ -34,24 +34,30 @@ def put(name: str, content: bytes | str) -> Change:
 
 def drop(name: str) -> Change:
     """Deletes a file, or a folder with its files."""
+
     def change(folder: Path) -> None:
         path = folder / name
         for inner in path.iterdir() if path.is_dir() else ():
             inner.unlink()
         path.rmdir() if path.is_dir() else path.unlink()
+
     return change
 
 
 def every(pattern: str, edit: Callable[[bytes], bytes]) -> Change:
     """Edits the bytes of all files that match the pattern."""
-    return lambda folder: [path.write_bytes(edit(path.read_bytes())) for path in folder.glob(pattern)]
+    return lambda folder: [
+        path.write_bytes(edit(path.read_bytes())) for path in folder.glob(pattern)
+    ]
 
 
 def both(*changes: Change) -> Change:
     return lambda folder: [change(folder) for change in changes]
 
 
-def run_cases(read: Callable, folder: Path, case: tuple[str, Change, str], accepted: bool) -> object:
+def run_cases(
+    read: Callable, folder: Path, case: tuple[str, Change, str], accepted: bool
+) -> object:
     _, change, pattern = case
     change(folder)
     if accepted:
@@ -74,9 +80,13 @@ def ids(cases: list[tuple[str, Change, str]]) -> list[str]:
 
 # Tweets
 
+
 def tweets_folder(folder: Path) -> Path:
-    for split, texts, labels in (("train", ["bad", "so so", "good", "fine"], "0122"),
-                                 ("val", ["hm", "ha"], "10"), ("test", ["no", "yes"], "02")):
+    for split, texts, labels in (
+        ("train", ["bad", "so so", "good", "fine"], "0122"),
+        ("val", ["hm", "ha"], "10"),
+        ("test", ["no", "yes"], "02"),
+    ):
         (folder / f"{split}_text.txt").write_text("".join(f"{text}\n" for text in texts))
         (folder / f"{split}_labels.txt").write_text("".join(f"{label}\n" for label in labels))
     (folder / "mapping.txt").write_text("0\tnegative\n1\tneutral\n2\tpositive\n")
@@ -85,6 +95,7 @@ def tweets_folder(folder: Path) -> Path:
 
 def hub(**changed: object) -> Change:
     """Replaces the text files by the hub's; a keyword gives one split's columns, bytes or None (no file)."""
+
     def change(folder: Path) -> None:
         drop_all(folder)
         for split in ("train", "validation", "test"):
@@ -94,6 +105,7 @@ def hub(**changed: object) -> Change:
                 path.write_bytes(columns)
             elif columns is not None:
                 pd.DataFrame(columns).to_parquet(path)
+
     return change
 
 
@@ -108,65 +120,157 @@ TWEETS_REFUSED = [
     ("no train texts", drop("train_text.txt"), r"missing: train_text\.txt\n"),
     ("no val labels", drop("val_labels.txt"), r"missing: val_labels\.txt\n"),
     ("no mapping", drop("mapping.txt"), r"missing: mapping\.txt\n"),
-    ("a folder in a file's place",
-     both(drop("test_text.txt"), lambda folder: (folder / "test_text.txt").mkdir()),
-     r"missing: test_text\.txt\n"),
-    ("labels too few", put("train_labels.txt", "0\n1\n2\n"),
-     r"train_text\.txt has 4 lines, train_labels\.txt has 3"),
-    ("blank label line too many", put("val_labels.txt", "1\n0\n\n"), r"val_text\.txt has 2 lines, .* has 3"),
-    ("tweets too few", put("test_text.txt", "no\n"), r"test_text\.txt has 1 lines, test_labels\.txt has 2"),
-    ("label outside the mapping", put("train_labels.txt", "0\n7\n2\n2\n"),
-     r"train_labels\.txt, row 2: label '7' is not in the mapping"),
+    (
+        "a folder in a file's place",
+        both(drop("test_text.txt"), lambda folder: (folder / "test_text.txt").mkdir()),
+        r"missing: test_text\.txt\n",
+    ),
+    (
+        "labels too few",
+        put("train_labels.txt", "0\n1\n2\n"),
+        r"train_text\.txt has 4 lines, train_labels\.txt has 3",
+    ),
+    (
+        "blank label line too many",
+        put("val_labels.txt", "1\n0\n\n"),
+        r"val_text\.txt has 2 lines, .* has 3",
+    ),
+    (
+        "tweets too few",
+        put("test_text.txt", "no\n"),
+        r"test_text\.txt has 1 lines, test_labels\.txt has 2",
+    ),
+    (
+        "label outside the mapping",
+        put("train_labels.txt", "0\n7\n2\n2\n"),
+        r"train_labels\.txt, row 2: label '7' is not in the mapping",
+    ),
     ("negative label", put("val_labels.txt", "1\n-1\n"), r"val_labels\.txt, row 2: label '-1'"),
-    ("label as a decimal", put("test_labels.txt", "0.0\n2\n"), r"test_labels\.txt, row 1: label '0\.0'"),
-    ("label as a name", put("train_labels.txt", "0\n1\n2\npositive\n"),
-     r"train_labels\.txt, row 4: .*'positive'"),
+    (
+        "label as a decimal",
+        put("test_labels.txt", "0.0\n2\n"),
+        r"test_labels\.txt, row 1: label '0\.0'",
+    ),
+    (
+        "label as a name",
+        put("train_labels.txt", "0\n1\n2\npositive\n"),
+        r"train_labels\.txt, row 4: .*'positive'",
+    ),
     ("blank label", put("train_labels.txt", "0\n1\n \n2\n"), r"train_labels\.txt, row 3: label ''"),
-    ("escape codes in a label", put("test_labels.txt", "\x1b[2J\n2\n"), r"row 1: label '\\x1b\[2J'"),
-    ("empty train", both(put("train_text.txt", ""), put("train_labels.txt", "")),
-     r"train.*train split is empty"),
-    ("empty val", both(put("val_text.txt", ""), put("val_labels.txt", "")),
-     r"val_labels.*val split is empty"),
-    ("only a BOM in test", both(put("test_text.txt", b"\xef\xbb\xbf"), put("test_labels.txt", "")),
-     r"test split is empty"),
+    (
+        "escape codes in a label",
+        put("test_labels.txt", "\x1b[2J\n2\n"),
+        r"row 1: label '\\x1b\[2J'",
+    ),
+    (
+        "empty train",
+        both(put("train_text.txt", ""), put("train_labels.txt", "")),
+        r"train.*train split is empty",
+    ),
+    (
+        "empty val",
+        both(put("val_text.txt", ""), put("val_labels.txt", "")),
+        r"val_labels.*val split is empty",
+    ),
+    (
+        "only a BOM in test",
+        both(put("test_text.txt", b"\xef\xbb\xbf"), put("test_labels.txt", "")),
+        r"test split is empty",
+    ),
     ("one class", put("train_labels.txt", "2\n2\n2\n2\n"), r"train has one class only"),
-    ("Latin-1", put("train_text.txt", b"a\nb\ncaf\xe9\nd\n"),
-     r"train_text\.txt, row 3: not UTF-8: byte 0xe9 at .* 7"),
-    ("Latin-1 after a BOM", put("val_text.txt", b"\xef\xbb\xbf\xe9\nb\n"),
-     r"val_text\.txt, row 1: .*0xe9 at offset 3"),
-    ("UTF-16 labels", put("test_labels.txt", "0\n2\n".encode("utf-16")),
-     r"test_labels\.txt, row 1: not UTF-8"),
-    ("half a surrogate pair", put("test_text.txt", b"a\n\xed\xa0\x80\n"),
-     r"test_text\.txt, row 2: not UTF-8"),
-    ("mapping not UTF-8", put("mapping.txt", b"0\tn\xe9gatif\n1\tneutre\n"),
-     r"mapping\.txt, row 1: not UTF-8"),
-    ("mapping without tabs", put("mapping.txt", "0 negative\n1 neutral\n2 positive\n"),
-     r"mapping\.txt, row 1: bad mapping"),
-    ("mapping counted from 1", put("mapping.txt", "1\tnegative\n2\tneutral\n"),
-     r"mapping\.txt, row 1: bad mapping"),
-    ("mapping with a gap", put("mapping.txt", "0\ta\n1\tb\n3\tc\n"),
-     r"mapping\.txt, row 3: bad mapping.*'3'"),
-    ("mapping with a name twice", put("mapping.txt", "0\ta\n1\tb\n2\ta\n"),
-     r"mapping\.txt, row 3: bad mapping"),
-    ("mapping with a blank name", put("mapping.txt", "0\ta\n1\t \n2\tc\n"),
-     r"mapping\.txt, row 2: bad mapping"),
+    (
+        "Latin-1",
+        put("train_text.txt", b"a\nb\ncaf\xe9\nd\n"),
+        r"train_text\.txt, row 3: not UTF-8: byte 0xe9 at .* 7",
+    ),
+    (
+        "Latin-1 after a BOM",
+        put("val_text.txt", b"\xef\xbb\xbf\xe9\nb\n"),
+        r"val_text\.txt, row 1: .*0xe9 at offset 3",
+    ),
+    (
+        "UTF-16 labels",
+        put("test_labels.txt", "0\n2\n".encode("utf-16")),
+        r"test_labels\.txt, row 1: not UTF-8",
+    ),
+    (
+        "half a surrogate pair",
+        put("test_text.txt", b"a\n\xed\xa0\x80\n"),
+        r"test_text\.txt, row 2: not UTF-8",
+    ),
+    (
+        "mapping not UTF-8",
+        put("mapping.txt", b"0\tn\xe9gatif\n1\tneutre\n"),
+        r"mapping\.txt, row 1: not UTF-8",
+    ),
+    (
+        "mapping without tabs",
+        put("mapping.txt", "0 negative\n1 neutral\n2 positive\n"),
+        r"mapping\.txt, row 1: bad mapping",
+    ),
+    (
+        "mapping counted from 1",
+        put("mapping.txt", "1\tnegative\n2\tneutral\n"),
+        r"mapping\.txt, row 1: bad mapping",
+    ),
+    (
+        "mapping with a gap",
+        put("mapping.txt", "0\ta\n1\tb\n3\tc\n"),
+        r"mapping\.txt, row 3: bad mapping.*'3'",
+    ),
+    (
+        "mapping with a name twice",
+        put("mapping.txt", "0\ta\n1\tb\n2\ta\n"),
+        r"mapping\.txt, row 3: bad mapping",
+    ),
+    (
+        "mapping with a blank name",
+        put("mapping.txt", "0\ta\n1\t \n2\tc\n"),
+        r"mapping\.txt, row 2: bad mapping",
+    ),
     ("empty mapping", put("mapping.txt", ""), r"mapping\.txt, row 1: bad mapping"),
     ("hub without a split", hub(validation=None), r"missing: validation-00000-of-00001\.parquet\n"),
-    ("hub file cut", hub(test=b"PAR1 and no more"), r"test-00000-of-00001\.parquet: no text and label"),
+    (
+        "hub file cut",
+        hub(test=b"PAR1 and no more"),
+        r"test-00000-of-00001\.parquet: no text and label",
+    ),
     ("hub file that is empty", hub(train=b""), r"train-00000-of-00001\.parquet: no text and label"),
-    ("hub without labels", hub(train={"text": ["a", "b"]}),
-     r"train-0.*parquet: no text and label: .*label.* does not exist"),
-    ("hub label outside the mapping", hub(test={"text": ["a", "b"], "label": [0, 3]}),
-     r"test-0.*parquet, row 2: label '3' is not"),
-    ("hub label missing", hub(test={"text": ["a", "b"], "label": pd.array([0, None], "Int64")}),
-     r"test-0.*parquet, row 2: label 'None'"),
-    ("hub text missing", hub(train={"text": ["a", None], "label": [0, 1]}),
-     r"train-0.*parquet, row 2: text is None"),
-    ("hub text that is a number", hub(train={"text": [1, 2], "label": [0, 1]}),
-     r"train-0.*, row 1: text is 1"),
-    ("hub split without rows", hub(validation={"text": [], "label": []}),
-     r"validation-0.*val split is empty"),
-    ("hub with one class", hub(train={"text": ["a", "b"], "label": [1, 1]}), r"train has one class only"),
+    (
+        "hub without labels",
+        hub(train={"text": ["a", "b"]}),
+        r"train-0.*parquet: no text and label: .*label.* does not exist",
+    ),
+    (
+        "hub label outside the mapping",
+        hub(test={"text": ["a", "b"], "label": [0, 3]}),
+        r"test-0.*parquet, row 2: label '3' is not",
+    ),
+    (
+        "hub label missing",
+        hub(test={"text": ["a", "b"], "label": pd.array([0, None], "Int64")}),
+        r"test-0.*parquet, row 2: label 'None'",
+    ),
+    (
+        "hub text missing",
+        hub(train={"text": ["a", None], "label": [0, 1]}),
+        r"train-0.*parquet, row 2: text is None",
+    ),
+    (
+        "hub text that is a number",
+        hub(train={"text": [1, 2], "label": [0, 1]}),
+        r"train-0.*, row 1: text is 1",
+    ),
+    (
+        "hub split without rows",
+        hub(validation={"text": [], "label": []}),
+        r"validation-0.*val split is empty",
+    ),
+    (
+        "hub with one class",
+        hub(train={"text": ["a", "b"], "label": [1, 1]}),
+        r"train has one class only",
+    ),
 ]
 
 TWEETS_ACCEPTED = [
@@ -178,10 +282,16 @@ TWEETS_ACCEPTED = [
     ("blank tweets", put("train_text.txt", "a\n\n \u3000\nd\n"), r"train: 2 blank tweets \(kept\)"),
     ("exact duplicates", put("train_text.txt", "a\nb\nc\nc\n"), r"train: 1 exact duplicates"),
     ("one text with two labels", put("train_text.txt", "a\na\nc\nd\n"), r"^$"),
-    ("overlong text", put("val_text.txt", "a" * 100_000 + "\nb\n"),
-     r"val: 1 tweets over 280 characters \(kept\)"),
-    ("a train tweet in test", put("test_text.txt", "bad\nyes\n"),
-     r"test: 1 tweets whose text is also in train"),
+    (
+        "overlong text",
+        put("val_text.txt", "a" * 100_000 + "\nb\n"),
+        r"val: 1 tweets over 280 characters \(kept\)",
+    ),
+    (
+        "a train tweet in test",
+        put("test_text.txt", "bad\nyes\n"),
+        r"test: 1 tweets whose text is also in train",
+    ),
     ("one class in val", put("val_labels.txt", "1\n1\n"), r"^$"),
     ("a third column in the mapping", put("mapping.txt", "0\ta\tx\n1\tb\ty\n2\tc\tz\n"), r"^$"),
     ("a stray note beside the files", put("notes.bin", b"\xff"), r"^$"),
@@ -202,12 +312,33 @@ def test_tweets_accepted(tmp_path, case):
     assert [len(data.splits[split]) for split in ("train", "val", "test")] in ([4, 2, 2], [2, 2, 2])
 
 
-@pytest.mark.parametrize("text", ["a\u2028b", "a\u2029b", "a\x85b", "a\x0bb", "a\x0cb", "a\x1c\x1d\x1eb",
-                                  "a\rb", HOSTILE, "\ufeffb", "\x00", '"', "a\tb", "👩‍👩‍👧"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\u2028b",
+        "a\u2029b",
+        "a\x85b",
+        "a\x0bb",
+        "a\x0cb",
+        "a\x1c\x1d\x1eb",
+        "a\rb",
+        HOSTILE,
+        "\ufeffb",
+        "\x00",
+        '"',
+        "a\tb",
+        "👩‍👩‍👧",
+    ],
+)
 def test_a_tweet_stays_one_line_and_verbatim(tmp_path, text):
     tweets_folder(tmp_path)
     put("train_text.txt", f"first\n{text}\nthird\nfourth\n")(tmp_path)
-    assert tweets.read(tmp_path).splits["train"]["text"].tolist() == ["first", text, "third", "fourth"]
+    assert tweets.read(tmp_path).splits["train"]["text"].tolist() == [
+        "first",
+        text,
+        "third",
+        "fourth",
+    ]
 
 
 # VQA
@@ -233,11 +364,15 @@ def train(*rows: str) -> Change:
 
 def picture(name: str, image: Image.Image, **options: object) -> Change:
     """Puts a picture in the place of image1.jpg."""
-    return both(drop("images/image1.jpg"), lambda folder: image.save(folder / "images" / name, **options))
+    return both(
+        drop("images/image1.jpg"), lambda folder: image.save(folder / "images" / name, **options)
+    )
 
 
 def link(name: str, target: str) -> Change:
-    return both(drop(f"images/{name}"), lambda folder: (folder / "images" / name).symlink_to(target))
+    return both(
+        drop(f"images/{name}"), lambda folder: (folder / "images" / name).symlink_to(target)
+    )
 
 
 def cut(name: str, share: float) -> Change:
@@ -245,16 +380,22 @@ def cut(name: str, share: float) -> Change:
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / name)
         data = (folder / name).read_bytes()
-        (folder / name).write_bytes(data[:int(len(data) * share)])
+        (folder / name).write_bytes(data[: int(len(data) * share)])
+
     return change
 
 
 def bomb(side: int) -> bytes:
     """A small PNG file, one bit a pixel, all black."""
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)),
-              (b"IDAT", zlib.compress(bytes((1 + (side + 7) // 8) * side), 9)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(body)) + name + body + struct.pack(
-        ">I", zlib.crc32(name + body)) for name, body in chunks)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(bytes((1 + (side + 7) // 8) * side), 9)),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+    )
 
 
 def saved_as(kind: str) -> bytes:
@@ -268,84 +409,214 @@ ESCAPING_LINK = both(put("outside.jpg", saved_as("JPEG")), link("image1.jpg", ".
 VQA_REFUSED = [
     ("no val file", drop("new_data_val.csv"), r"missing: new_data_val\.csv\n"),
     ("no images folder", drop("images"), r"images: there is no such folder"),
-    ("no question column", put("new_data_train.csv", TRAIN.replace("question", "text", 1)),
-     r"new_data_train\.csv, row 1: 0 columns for question: \['text', 'answer', 'image_id'\]"),
-    ("no answer column", put("new_data_val.csv", "question,image_id\nwhat,image3\n"),
-     r"new_data_val\.csv, row 1: 0 columns for answer"),
-    ("no image column", put("new_data_test.csv", "question,answer\nwhat,2\n"),
-     r"new_data_test\.csv, row 1: 0 columns for image_id: \['question', 'answer'\]"),
-    ("no header", put("new_data_val.csv", "what is it,lamp,image3\n"),
-     r"new_data_val\.csv, row 1: 0 columns for"),
-    ("two image columns", put("new_data_val.csv", "question,answer,image,img_id\nwhat,lamp,image3,image2\n"),
-     r"new_data_val\.csv, row 1: 2 columns for image_id"),
-    ("answer column twice", put("new_data_val.csv", "question,answer,answer,image_id\nwhat,a,b,image3\n"),
-     r"new_data_val\.csv, row 1: 2 columns for answer"),
-    ("semicolons", every("new_data_train.csv", lambda data: data.replace(b",", b";")),
-     r"0 columns for question"),
-    ("quote never closed", train('"what,lamp,image1', "how,2,image1"), r"train\.csv, row 5: broken CSV"),
-    ("quote closed too early", train('"what" is,lamp,image1'),
-     r"train\.csv, row 5: broken CSV: ',' expected"),
-    ("quote never opened", train('what",lamp,image1'),
-     r"train\.csv, row 5: broken CSV: a double quote is missing"),
-    ("a comma too many", train("what, where,lamp,image1"),
-     r"train\.csv, row 5: broken CSV: 4 fields .* has 3"),
-    ("a field too few", train("what,lamp"),
-     r"train\.csv, row 5: broken CSV: 2 fields where the header has 3"),
-    ("row number after a quoted line break", train('"what\nis",lamp,image1', "what,lamp"),
-     r"train\.csv, row 7: "),
-    ("row number after a blank line", train("", "", "what,lamp"), r"train\.csv, row 7: broken CSV: 2 fields"),
+    (
+        "no question column",
+        put("new_data_train.csv", TRAIN.replace("question", "text", 1)),
+        r"new_data_train\.csv, row 1: 0 columns for question: \['text', 'answer', 'image_id'\]",
+    ),
+    (
+        "no answer column",
+        put("new_data_val.csv", "question,image_id\nwhat,image3\n"),
+        r"new_data_val\.csv, row 1: 0 columns for answer",
+    ),
+    (
+        "no image column",
+        put("new_data_test.csv", "question,answer\nwhat,2\n"),
+        r"new_data_test\.csv, row 1: 0 columns for image_id: \['question', 'answer'\]",
+    ),
+    (
+        "no header",
+        put("new_data_val.csv", "what is it,lamp,image3\n"),
+        r"new_data_val\.csv, row 1: 0 columns for",
+    ),
+    (
+        "two image columns",
+        put("new_data_val.csv", "question,answer,image,img_id\nwhat,lamp,image3,image2\n"),
+        r"new_data_val\.csv, row 1: 2 columns for image_id",
+    ),
+    (
+        "answer column twice",
+        put("new_data_val.csv", "question,answer,answer,image_id\nwhat,a,b,image3\n"),
+        r"new_data_val\.csv, row 1: 2 columns for answer",
+    ),
+    (
+        "semicolons",
+        every("new_data_train.csv", lambda data: data.replace(b",", b";")),
+        r"0 columns for question",
+    ),
+    (
+        "quote never closed",
+        train('"what,lamp,image1', "how,2,image1"),
+        r"train\.csv, row 5: broken CSV",
+    ),
+    (
+        "quote closed too early",
+        train('"what" is,lamp,image1'),
+        r"train\.csv, row 5: broken CSV: ',' expected",
+    ),
+    (
+        "quote never opened",
+        train('what",lamp,image1'),
+        r"train\.csv, row 5: broken CSV: a double quote is missing",
+    ),
+    (
+        "a comma too many",
+        train("what, where,lamp,image1"),
+        r"train\.csv, row 5: broken CSV: 4 fields .* has 3",
+    ),
+    (
+        "a field too few",
+        train("what,lamp"),
+        r"train\.csv, row 5: broken CSV: 2 fields where the header has 3",
+    ),
+    (
+        "row number after a quoted line break",
+        train('"what\nis",lamp,image1', "what,lamp"),
+        r"train\.csv, row 7: ",
+    ),
+    (
+        "row number after a blank line",
+        train("", "", "what,lamp"),
+        r"train\.csv, row 7: broken CSV: 2 fields",
+    ),
     ("empty question", train(",lamp,image1"), r"train\.csv, row 5: the question is empty"),
     ("blank question", train("\u2003 ,lamp,image1"), r"train\.csv, row 5: the question is empty"),
     ("empty answer", train("what,,image1"), r"train\.csv, row 5: the answer is empty"),
     ("blank answer", train("what, \t,image1"), r"train\.csv, row 5: the answer is empty"),
     ("only a header", put("new_data_val.csv", HEAD), r"new_data_val\.csv: the val split is empty"),
-    ("no bytes", put("new_data_test.csv", b""), r"new_data_test\.csv, row 1: 0 columns for question: \[\]"),
-    ("one class", put("new_data_train.csv", HEAD + "a,lamp,image1\nb,lamp,image2\n"),
-     r"train has one class only"),
-    ("Latin-1", put("new_data_val.csv", HEAD.encode() + b"caf\xe9,2,image3\n"),
-     r"new_data_val\.csv, row 2: not UTF-8: byte 0xe9 at offset 28"),
-    ("UTF-16", put("new_data_test.csv", HEAD.encode("utf-16")), r"new_data_test\.csv, row 1: not UTF-8"),
-    ("an image in two splits", put("new_data_val.csv", HEAD + "a,2,image3\nb,2,image1\n"),
-     r"new_data_val\.csv, row 3: image1 is in two splits, also in .*new_data_train\.csv, row 2"),
-    ("an image in two splits, spelt otherwise", put("new_data_test.csv", HEAD + "a,2,IMAGE3.png\n"),
-     r"new_data_test\.csv, row 2: image3 is in two splits, also in .*new_data_val\.csv, row 2"),
-    ("a picture that is missing", train("what,lamp,image9"),
-     r"train\.csv, row 5: image9 has 0 files; 1 of 5 images have none"),
-    ("no picture at all", both(*(drop(f"images/image{n}.jpg") for n in (1, 2, 3, 4))),
-     r"train\.csv, row 2: image1 has 0 files; 4 of 4 images have none"),
+    (
+        "no bytes",
+        put("new_data_test.csv", b""),
+        r"new_data_test\.csv, row 1: 0 columns for question: \[\]",
+    ),
+    (
+        "one class",
+        put("new_data_train.csv", HEAD + "a,lamp,image1\nb,lamp,image2\n"),
+        r"train has one class only",
+    ),
+    (
+        "Latin-1",
+        put("new_data_val.csv", HEAD.encode() + b"caf\xe9,2,image3\n"),
+        r"new_data_val\.csv, row 2: not UTF-8: byte 0xe9 at offset 28",
+    ),
+    (
+        "UTF-16",
+        put("new_data_test.csv", HEAD.encode("utf-16")),
+        r"new_data_test\.csv, row 1: not UTF-8",
+    ),
+    (
+        "an image in two splits",
+        put("new_data_val.csv", HEAD + "a,2,image3\nb,2,image1\n"),
+        r"new_data_val\.csv, row 3: image1 is in two splits, also in .*new_data_train\.csv, row 2",
+    ),
+    (
+        "an image in two splits, spelt otherwise",
+        put("new_data_test.csv", HEAD + "a,2,IMAGE3.png\n"),
+        r"new_data_test\.csv, row 2: image3 is in two splits, also in .*new_data_val\.csv, row 2",
+    ),
+    (
+        "a picture that is missing",
+        train("what,lamp,image9"),
+        r"train\.csv, row 5: image9 has 0 files; 1 of 5 images have none",
+    ),
+    (
+        "no picture at all",
+        both(*(drop(f"images/image{n}.jpg") for n in (1, 2, 3, 4))),
+        r"train\.csv, row 2: image1 has 0 files; 4 of 4 images have none",
+    ),
     ("an image id that is a number", train("what,lamp,1"), r"train\.csv, row 5: 1 has 0 files"),
-    ("two files for an image", lambda folder: Image.new("L", (1, 1)).save(folder / "images" / "IMAGE1.PNG"),
-     r"train\.csv, row 2: image1 has 2 files"),
-    ("an empty image id", train("what,lamp,"), r"train\.csv, row 5: image id '' is not a plain picture name"),
-    ("an image id of dots", train("what,lamp,../outside"),
-     r"train\.csv, row 5: image id '\.\./outside' is not a pl"),
-    ("an absolute image id", train("what,lamp,/etc/passwd"),
-     r"train\.csv, row 5: image id '/etc/passwd' is not a"),
-    ("a backslash in an image id", train("what,lamp,..\\outside"),
-     r"train\.csv, row 5: image id .* is not a plain"),
-    ("a link out of the folder", ESCAPING_LINK, r"image1\.jpg: the picture is a link out of its folder"),
-    ("a link to nothing", link("image1.jpg", "image99.jpg"), r"image1\.jpg: there is no such picture file"),
-    ("a link to itself", link("image1.jpg", "image1.jpg"), r"image1\.jpg: there is no such picture file"),
-    ("a folder named as a picture", both(drop("images/image1.jpg"), lambda folder: (
-        folder / "images" / "image1.jpg").mkdir()), r"image1\.jpg: there is no such picture file"),
-    ("a cut JPEG", cut("images/image1.jpg", 0.5), r"image1\.jpg: not a usable picture: .*truncated"),
-    ("a cut PNG", both(drop("images/image2.jpg"), cut("images/image2.png", 0.5)),
-     r"image2\.png: not a usable pi"),
+    (
+        "two files for an image",
+        lambda folder: Image.new("L", (1, 1)).save(folder / "images" / "IMAGE1.PNG"),
+        r"train\.csv, row 2: image1 has 2 files",
+    ),
+    (
+        "an empty image id",
+        train("what,lamp,"),
+        r"train\.csv, row 5: image id '' is not a plain picture name",
+    ),
+    (
+        "an image id of dots",
+        train("what,lamp,../outside"),
+        r"train\.csv, row 5: image id '\.\./outside' is not a pl",
+    ),
+    (
+        "an absolute image id",
+        train("what,lamp,/etc/passwd"),
+        r"train\.csv, row 5: image id '/etc/passwd' is not a",
+    ),
+    (
+        "a backslash in an image id",
+        train("what,lamp,..\\outside"),
+        r"train\.csv, row 5: image id .* is not a plain",
+    ),
+    (
+        "a link out of the folder",
+        ESCAPING_LINK,
+        r"image1\.jpg: the picture is a link out of its folder",
+    ),
+    (
+        "a link to nothing",
+        link("image1.jpg", "image99.jpg"),
+        r"image1\.jpg: there is no such picture file",
+    ),
+    (
+        "a link to itself",
+        link("image1.jpg", "image1.jpg"),
+        r"image1\.jpg: there is no such picture file",
+    ),
+    (
+        "a folder named as a picture",
+        both(drop("images/image1.jpg"), lambda folder: (folder / "images" / "image1.jpg").mkdir()),
+        r"image1\.jpg: there is no such picture file",
+    ),
+    (
+        "a cut JPEG",
+        cut("images/image1.jpg", 0.5),
+        r"image1\.jpg: not a usable picture: .*truncated",
+    ),
+    (
+        "a cut PNG",
+        both(drop("images/image2.jpg"), cut("images/image2.png", 0.5)),
+        r"image2\.png: not a usable pi",
+    ),
     ("an empty picture", put("images/image3.jpg", b""), r"image3\.jpg: not a usable picture"),
     ("text as a picture", put("images/image4.jpg", HOSTILE), r"image4\.jpg: not a usable picture"),
-    ("a format not on the list", put("images/image4.jpg", saved_as("PPM")),
-     r"image4\.jpg: not a usable picture"),
-    ("a bomb", both(drop("images/image1.jpg"), put("images/image1.png", bomb(20_000))),
-     r"image1\.png: not a usable picture: .*decompression bomb"),
-    ("a picture too large", both(drop("images/image1.jpg"), put("images/image1.png", bomb(7_072))),
-     r"image1\.png: .*7072 x 7072 pixels are too large, limit 50,000,000"),
-    ("an answer outside classes.txt", put("classes.txt", "lamp\n2\n"),
-     r"new_data_train\.csv, row 4: answer 'sofa' is not in classes\.txt"),
-    ("a class twice", put("classes.txt", "lamp\n2\nsofa\nlamp\n"),
-     r"classes\.txt, row 4: class 'lamp' is blank or"),
-    ("a blank class", put("classes.txt", "lamp\n\n2\nsofa\n"),
-     r"classes\.txt, row 2: class '' is blank or rep"),
-    ("empty classes.txt", put("classes.txt", ""), r"classes\.txt, row 1: class '' is blank or repeated"),
+    (
+        "a format not on the list",
+        put("images/image4.jpg", saved_as("PPM")),
+        r"image4\.jpg: not a usable picture",
+    ),
+    (
+        "a bomb",
+        both(drop("images/image1.jpg"), put("images/image1.png", bomb(20_000))),
+        r"image1\.png: not a usable picture: .*decompression bomb",
+    ),
+    (
+        "a picture too large",
+        both(drop("images/image1.jpg"), put("images/image1.png", bomb(7_072))),
+        r"image1\.png: .*7072 x 7072 pixels are too large, limit 50,000,000",
+    ),
+    (
+        "an answer outside classes.txt",
+        put("classes.txt", "lamp\n2\n"),
+        r"new_data_train\.csv, row 4: answer 'sofa' is not in classes\.txt",
+    ),
+    (
+        "a class twice",
+        put("classes.txt", "lamp\n2\nsofa\nlamp\n"),
+        r"classes\.txt, row 4: class 'lamp' is blank or",
+    ),
+    (
+        "a blank class",
+        put("classes.txt", "lamp\n\n2\nsofa\n"),
+        r"classes\.txt, row 2: class '' is blank or rep",
+    ),
+    (
+        "empty classes.txt",
+        put("classes.txt", ""),
+        r"classes\.txt, row 1: class '' is blank or repeated",
+    ),
 ]
 
 GREY16 = Image.frombytes("I;16", (2, 1), struct.pack("<2H", 0, 65535))
@@ -355,37 +626,74 @@ VQA_ACCEPTED = [
     ("BOM", every("*.csv", lambda data: b"\xef\xbb\xbf" + data), r"^$"),
     ("CRLF", every("*.csv", lambda data: data.replace(b"\n", b"\r\n")), r"^$"),
     ("no newline at the end", every("*.csv", lambda data: data[:-1]), r"^$"),
-    ("other names of the columns",
-     every("*.csv", lambda data: data.replace(b"answer,image_id", b"Label, IMG_ID")),
-     r"^$"),
-    ("an index column", every("*.csv", lambda data: b"," + data.strip().replace(b"\n", b"\n7,")), r"^$"),
-    ("image ids with an extension", every("*.csv", lambda data: re.sub(rb"image(\d)", rb"image\1.png", data)),
-     r"^$"),
+    (
+        "other names of the columns",
+        every("*.csv", lambda data: data.replace(b"answer,image_id", b"Label, IMG_ID")),
+        r"^$",
+    ),
+    (
+        "an index column",
+        every("*.csv", lambda data: b"," + data.strip().replace(b"\n", b"\n7,")),
+        r"^$",
+    ),
+    (
+        "image ids with an extension",
+        every("*.csv", lambda data: re.sub(rb"image(\d)", rb"image\1.png", data)),
+        r"^$",
+    ),
     ("blank lines", train("", ""), r"^$"),
-    ("blanks around an answer",
-     every("*.csv", lambda data: re.sub(rb"(lamp|2|sofa),", rb" \1\t,", data)), r"^$"),
-    ("an exact duplicate", train("how many,2,image1"),
-     r"^train: 1 exact duplicates of an earlier row \(kept\)$"),
-    ("a contradiction", train("How  many,3,image1"),
-     r"^train: 1 \(image, question\) pairs with several answers"),
-    ("an answer unseen in train", put("new_data_val.csv", HEAD + "a,bed,image3\nb,bed,image3\n"),
-     r"^val: 2 answers unseen in train, counted wrong \(kept\)$"),
-    ("an overlong question", train(f"{'what ' * 60_000},lamp,image1"),
-     r"^train: 1 questions over 50 words \(kept\)$"),
-    ("a question over two lines", train('"what\nis it",lamp,image1'),
-     r"^train: 1 questions over several lines"),
+    (
+        "blanks around an answer",
+        every("*.csv", lambda data: re.sub(rb"(lamp|2|sofa),", rb" \1\t,", data)),
+        r"^$",
+    ),
+    (
+        "an exact duplicate",
+        train("how many,2,image1"),
+        r"^train: 1 exact duplicates of an earlier row \(kept\)$",
+    ),
+    (
+        "a contradiction",
+        train("How  many,3,image1"),
+        r"^train: 1 \(image, question\) pairs with several answers",
+    ),
+    (
+        "an answer unseen in train",
+        put("new_data_val.csv", HEAD + "a,bed,image3\nb,bed,image3\n"),
+        r"^val: 2 answers unseen in train, counted wrong \(kept\)$",
+    ),
+    (
+        "an overlong question",
+        train(f"{'what ' * 60_000},lamp,image1"),
+        r"^train: 1 questions over 50 words \(kept\)$",
+    ),
+    (
+        "a question over two lines",
+        train('"what\nis it",lamp,image1'),
+        r"^train: 1 questions over several lines",
+    ),
     ("a class that nobody answers", put("classes.txt", "bed\nlamp\n2\nsofa\n"), r"^$"),
-    ("upper-case file name",
-     lambda folder: (folder / "images/image1.jpg").rename(folder / "images/Image1.JPEG"),
-     r"^$"),
+    (
+        "upper-case file name",
+        lambda folder: (folder / "images/image1.jpg").rename(folder / "images/Image1.JPEG"),
+        r"^$",
+    ),
     ("a link inside the folder", link("image1.jpg", "image2.jpg"), r"^$"),
     ("a stray file among the pictures", put("images/Thumbs.db", b"\xff"), r"^$"),
     ("CMYK", picture("image1.jpg", Image.new("CMYK", (4, 3), (0, 255, 255, 0))), r"^$"),
     ("grey", picture("image1.png", Image.new("L", (4, 3), 5)), r"^$"),
     ("16-bit grey", picture("image1.png", GREY16), r"^$"),
     ("one pixel", picture("image1.png", Image.new("1", (1, 1))), r"^$"),
-    ("an animation", picture("image1.png", Image.new("RGB", (4, 3)), save_all=True,
-                             append_images=[Image.new("RGB", (4, 3), "red")]), r"^$"),
+    (
+        "an animation",
+        picture(
+            "image1.png",
+            Image.new("RGB", (4, 3)),
+            save_all=True,
+            append_images=[Image.new("RGB", (4, 3), "red")],
+        ),
+        r"^$",
+    ),
     ("a GIF named .jpg", put("images/image1.jpg", saved_as("GIF")), r"^$"),
 ]
 
@@ -405,8 +713,21 @@ def test_vqa_accepted(tmp_path, case):
         assert daquar.open_image(path).mode == "RGB"
 
 
-@pytest.mark.parametrize("text", ["a\u2028b", "a\x85b", "a\x0bb\x0cc", HOSTILE, "\x00", 'say "hi", now',
-                                  " a ", "nan", "=1+1", "a\rb"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\u2028b",
+        "a\x85b",
+        "a\x0bb\x0cc",
+        HOSTILE,
+        "\x00",
+        'say "hi", now',
+        " a ",
+        "nan",
+        "=1+1",
+        "a\rb",
+    ],
+)
 def test_a_question_stays_verbatim(tmp_path, text):
     vqa_folder(tmp_path)
     rows = [[text, "lamp", "image1"], ["next", "lamp", "image1"]]

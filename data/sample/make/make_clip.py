@@ -35,7 +35,21 @@ CAPTIONS = 8  # a scene
 EMBED_DIM = 256
 # Chosen on 200 of the training scenes; the held-out ones chose nothing.
 STEPS, BATCH, RATE, DECAY, TEMPERATURE, SHRINKAGE, DROPOUT = 300, 512, 1e-3, 0.3, 0.05, 1.0, 0.5
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+NUMBERS = (
+    "no",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
 
 
 # ------------------------------------------------------------------------------------- captions
@@ -48,12 +62,20 @@ def facts(scene: Scene) -> list[str]:
     """What a caption may say: how many there are of what is clearly visible, its colours, and its relations."""
     clear = {o.index: o for o in scene.objects if o.clear}
     said = [f"{scene.wall_colour} walls"]
-    said += [f"{NUMBERS[n]} {plural(name)}" if n > 1 else _one(name) for name, n in counts(scene.objects).items()
-             if n < len(NUMBERS)]
+    said += [
+        f"{NUMBERS[n]} {plural(name)}" if n > 1 else _one(name)
+        for name, n in counts(scene.objects).items()
+        if n < len(NUMBERS)
+    ]
     thing = {index: _one(o.name, o.colour) for index, o in clear.items()}
     said += thing.values()
-    said += [f"{thing[a]} {relation} {thing[b]}".replace(" left of", " to the left of")
-             .replace(" right of", " to the right of") for a, relation, b in scene.relations if a in clear and b in clear]
+    said += [
+        f"{thing[a]} {relation} {thing[b]}".replace(" left of", " to the left of").replace(
+            " right of", " to the right of"
+        )
+        for a, relation, b in scene.relations
+        if a in clear and b in clear
+    ]
     return sorted(set(said))
 
 
@@ -61,7 +83,9 @@ def captions(scene: Scene) -> list[str]:
     """CAPTIONS different sentences, each with two to six facts; half of them name the room."""
     rng, said = random.Random(scene.seed), facts(scene)
     starts = (f"a {scene.room} with ", "there are ") * (CAPTIONS // 2)
-    return [start + ", ".join(rng.sample(said, min(len(said), rng.randint(2, 6)))) for start in starts]
+    return [
+        start + ", ".join(rng.sample(said, min(len(said), rng.randint(2, 6)))) for start in starts
+    ]
 
 
 # ------------------------------------------------------------------------------------- pictures
@@ -82,7 +106,11 @@ def _drawn(job: tuple[int, Path]) -> tuple[Path, list[str]] | None:
     """Picture and captions of a scene with enough in view."""
     seed, folder = job
     scene = describe(seed)
-    return (save(scene, folder), captions(scene)) if sum(o.clear for o in scene.objects) >= MIN_CLEAR else None
+    return (
+        (save(scene, folder), captions(scene))
+        if sum(o.clear for o in scene.objects) >= MIN_CLEAR
+        else None
+    )
 
 
 # ------------------------------------------------------------------------------------- training
@@ -97,14 +125,18 @@ def train(images: torch.Tensor, texts: torch.Tensor) -> tuple[torch.Tensor, torc
     torch.manual_seed(0)
     white = [_whitener(images), _whitener(texts.flatten(0, 1))]
     x, y = images @ white[0], texts @ white[1]
-    weights = [torch.nn.Parameter(torch.randn(EMBED_DIM, v.shape[-1]) / v.shape[-1] ** 0.5) for v in (x, y)]
+    weights = [
+        torch.nn.Parameter(torch.randn(EMBED_DIM, v.shape[-1]) / v.shape[-1] ** 0.5) for v in (x, y)
+    ]
     optimiser = torch.optim.AdamW(weights, lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
     for _ in range(STEPS):
         rows = torch.randperm(len(x))[:BATCH]
         pair = x[rows], y[rows, torch.randint(CAPTIONS, (len(rows),))]
-        a, b = (torch.nn.functional.normalize(torch.nn.functional.dropout(v, DROPOUT) @ w.T, dim=1)
-                for v, w in zip(pair, weights, strict=True))
+        a, b = (
+            torch.nn.functional.normalize(torch.nn.functional.dropout(v, DROPOUT) @ w.T, dim=1)
+            for v, w in zip(pair, weights, strict=True)
+        )
         logits, diagonal = a @ b.T / TEMPERATURE, torch.arange(len(rows))
         cross = torch.nn.functional.cross_entropy
         loss = (cross(logits, diagonal) + cross(logits.T, diagonal)) / 2
@@ -117,14 +149,20 @@ def train(images: torch.Tensor, texts: torch.Tensor) -> tuple[torch.Tensor, torc
 
 def retrieval(images: torch.Tensor, texts: torch.Tensor) -> dict[str, float]:
     """Recall of picture -> caption and caption -> picture among the n pairs, and mean cosines; inputs [n, EMBED_DIM]."""
-    cosine = torch.nn.functional.normalize(images, dim=1) @ torch.nn.functional.normalize(texts, dim=1).T
+    cosine = (
+        torch.nn.functional.normalize(images, dim=1) @ torch.nn.functional.normalize(texts, dim=1).T
+    )
     n, result = len(cosine), {}
     for name, scores in (("image to caption", cosine), ("caption to image", cosine.T)):
         rank = (scores > scores.diagonal()[:, None]).sum(1)
         result |= {f"{name}, recall@{k}": float((rank < k).float().mean()) for k in (1, 5)}
     matched = cosine.diagonal()
     unmatched = (cosine.sum() - matched.sum()) / (n * n - n)
-    return result | {"chance recall@1": 1 / n, "cosine matched": float(matched.mean()), "cosine unmatched": float(unmatched)}
+    return result | {
+        "chance recall@1": 1 / n,
+        "cosine matched": float(matched.mean()),
+        "cosine unmatched": float(unmatched),
+    }
 
 
 def main() -> None:
@@ -132,23 +170,31 @@ def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     with Pool(2) as pool:
-        found = [f for f in pool.imap(_drawn, [(seed, folder) for seed in SEEDS], chunksize=20) if f]
-    image_tower = encoders.image_encoder(hub.model("sample:efficientnet-lite0"), geometry="whole", device="cpu")
+        found = [
+            f for f in pool.imap(_drawn, [(seed, folder) for seed in SEEDS], chunksize=20) if f
+        ]
+    image_tower = encoders.image_encoder(
+        hub.model("sample:efficientnet-lite0"), geometry="whole", device="cpu"
+    )
     text_tower = encoders.sentence_encoder(hub.model("sample:all-MiniLM-L6-v2"), device="cpu")
     images, texts = [], []
     for start in range(0, len(found), 64):
-        batch = found[start:start + 64]
+        batch = found[start : start + 64]
         images.append(image_tower.encode([path for path, _ in batch]))
         texts.append(text_tower.encode([caption for _, some in batch for caption in some]))
     x = torch.from_numpy(np.concatenate(images))
     y = torch.from_numpy(np.concatenate(texts)).view(len(found), CAPTIONS, -1)
     image, text = (w.half() for w in train(x[:-HELD_OUT], y[:-HELD_OUT]))
-    measured = {name: retrieval(x[rows] @ image.float().T, y[rows, 0] @ text.float().T)
-                for name, rows in (("held out", slice(-HELD_OUT, None)), ("trained on", slice(0, HELD_OUT)))}
+    measured = {
+        name: retrieval(x[rows] @ image.float().T, y[rows, 0] @ text.float().T)
+        for name, rows in (("held out", slice(-HELD_OUT, None)), ("trained on", slice(0, HELD_OUT)))
+    }
     print(json.dumps({"scenes": len(found), **measured}, indent=1))
     OUT.mkdir(exist_ok=True)
-    save_file({"visual.head.proj.weight": image.contiguous(), "text.proj.weight": text.contiguous()},
-              OUT / "projections.safetensors")
+    save_file(
+        {"visual.head.proj.weight": image.contiguous(), "text.proj.weight": text.contiguous()},
+        OUT / "projections.safetensors",
+    )
     hashes = "".join(f"{path.stem} {pixels_hash(path)}\n" for path, _ in found)
     (OUT / "pixels.txt").write_text(hashes, encoding="utf-8", newline="\n")
 

@@ -23,7 +23,9 @@ QUESTIONS = {"train": 900, "val": 300, "test": 300}
 SHARES = {"positional": 0.63, "counting": 0.22, "color": 0.11, "object": 0.04}
 EXTRAS = 260  # published pairs outside the 30 classes: several answers, rare answers
 CAP = 0.07  # of a split's questions that one answer may have; numbers and colours as in DAQUAR
-CAPS = {"1": 0.05, "2": 0.08, "3": 0.06, "4": 0.035, "5": 0.02} | dict.fromkeys(("white", "brown"), 0.035)
+CAPS = {"1": 0.05, "2": 0.08, "3": 0.06, "4": 0.035, "5": 0.02} | dict.fromkeys(
+    ("white", "brown"), 0.035
+)
 FLOOR = 0.013  # of a split's questions that each answer gets before any gets more
 JPEG_QUALITY = 76
 MIN_CLEAR = 6  # objects in view; emptier rooms are passed over
@@ -31,7 +33,13 @@ MIN_AREA = 0.0004  # share of the picture below which a thing counts as out of v
 MIN_AREA_OF_PARTS = 0.001  # share of the picture that each drawer or book needs to be counted
 MIN_LEAD = 6  # pixels by which the closest thing is closer than the next
 PLURAL_ONLY = ("books", "blinds")
-NO_ONE_COLOUR = ("books", "picture", "mirror", "window", "plant")  # a pile, a frame, a pot: not of one colour
+NO_ONE_COLOUR = (
+    "books",
+    "picture",
+    "mirror",
+    "window",
+    "plant",
+)  # a pile, a frame, a pot: not of one colour
 
 COLOURS = ("white", "brown", "red", "black", "blue")
 NUMBERS = ("1", "2", "3", "4", "5")
@@ -143,23 +151,35 @@ def _related(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
         target, names = by_index[b], {o.name for o in objects}
         if relation in ("left of", "right of"):
             nearest = min(_gap(o, target) for o in objects)
-            rivals = [o for o in visible if o.name not in names and o.name != "rug" and _on_side(o, relation, target)]
+            rivals = [
+                o
+                for o in visible
+                if o.name not in names and o.name != "rug" and _on_side(o, relation, target)
+            ]
             if any(_gap(o, target) <= nearest for o in rivals):
                 continue
         yield "positional", relation, phrases[b], _answer(objects)
     for b, phrase in sorted(phrases.items()):
         target = by_index[b]
-        others = sorted((_gap(o, target), o.name, o.index) for o in visible if o.index != b and o.name != "rug")
+        others = sorted(
+            (_gap(o, target), o.name, o.index) for o in visible if o.index != b and o.name != "rug"
+        )
         if len(others) > 1 and others[1][0] > others[0][0] + MIN_LEAD:
             yield "positional", "close", phrase, _answer([by_index[others[0][2]]])
 
 
 def _placed(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
     """Questions by a part of the room: wall, floor, corner."""
-    hung = [o for o in scene.objects if o.support == "wall" and o.name not in ("door", "window", "curtain")]
+    hung = [
+        o
+        for o in scene.objects
+        if o.support == "wall" and o.name not in ("door", "window", "curtain")
+    ]
     yield "positional", "wall", "", _answer(hung)
     small = [
-        o for o in scene.objects if o.support == "floor" and o.name in ("garbage_bin", "rug", "plant", "lamp")
+        o
+        for o in scene.objects
+        if o.support == "floor" and o.name in ("garbage_bin", "rug", "plant", "lamp")
     ]
     yield "positional", "floor", "", _answer(small)
     back = max((o.high[2] for o in scene.objects), default=0.0)
@@ -172,7 +192,11 @@ def _placed(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
 def _unhidden(o: SceneObject, scene: Scene) -> bool:
     """Whether nothing that stands nearer to the viewer covers more than a little of o's box."""
     for other in scene.objects:
-        if other.index not in (o.index, o.carrier) and other.carrier != o.index and other.low[2] < o.low[2]:
+        if (
+            other.index not in (o.index, o.carrier)
+            and other.carrier != o.index
+            and other.low[2] < o.low[2]
+        ):
             across = min(o.box[2], other.box[2]) - max(o.box[0], other.box[0])
             down = min(o.box[3], other.box[3]) - max(o.box[1], other.box[1])
             size = (o.box[2] - o.box[0]) * (o.box[3] - o.box[1])
@@ -210,7 +234,11 @@ def _coloured(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
     """Colours of objects that their name tells apart, and of the wall."""
     phrases = _distinct(scene)
     for o in scene.objects:
-        if phrases.get(o.index) == words(o.name) and o.name not in (*NO_ONE_COLOUR, "television", "monitor"):
+        if phrases.get(o.index) == words(o.name) and o.name not in (
+            *NO_ONE_COLOUR,
+            "television",
+            "monitor",
+        ):
             yield "color", "colour", words(o.name), o.colour
     yield "color", "colour", "wall", scene.wall_colour
 
@@ -266,7 +294,10 @@ class _Tally:
 
     def accepts(self, pair: Pair, total: int, slack: int, per_image: int) -> bool:
         """Quotas of the type, the image and the answer, and no text (or stem) whose answer is a giveaway."""
-        if self.kinds[pair.kind] >= round(SHARES[pair.kind] * total) or self.images[pair.image] >= per_image:
+        if (
+            self.kinds[pair.kind] >= round(SHARES[pair.kind] * total)
+            or self.images[pair.image] >= per_image
+        ):
             return False
         if (pair.image, pair.stem) in self.seen:
             return False
@@ -322,7 +353,9 @@ def _extras(pool: list[Pair], rng: random.Random) -> list[Pair]:
 # ------------------------------------------------------------------------------------- files
 def scenes() -> list[Scene]:
     """The 300 scenes: those of the first seeds (from 0) with enough in view."""
-    with_enough = (s for s in map(describe, count()) if sum(o.clear for o in s.objects) >= MIN_CLEAR)
+    with_enough = (
+        s for s in map(describe, count()) if sum(o.clear for o in s.objects) >= MIN_CLEAR
+    )
     return list(islice(with_enough, sum(SPLITS.values())))
 
 
@@ -346,9 +379,13 @@ def texts(drawn: list[Scene]) -> dict[str, str]:
         files[f"new_data_{name}.csv"] = _csv(chosen)
     kept += _extras([p for p in pool if p.answer not in CLASSES], rng)
     kept.sort(key=lambda p: p.image)
-    files["qa.raw.txt"] = "".join(f"{p.question} in the image{p.image} ?\n{p.answer}\n" for p in kept)
+    files["qa.raw.txt"] = "".join(
+        f"{p.question} in the image{p.image} ?\n{p.answer}\n" for p in kept
+    )
     for name in ("train", "test"):
-        images = sorted(f"image{k}" for k, s in split.items() if (s == "train") == (name == "train"))
+        images = sorted(
+            f"image{k}" for k, s in split.items() if (s == "train") == (name == "train")
+        )
         files[f"{name}_images_list.txt"] = "".join(f"{image}\n" for image in images)
     return files
 

@@ -30,7 +30,9 @@ def check(pairs: list[dict[str, str]]) -> None:
     topics = Counter(pair["topic"] for pair in pairs)
     if len(topics) != TOPICS or set(topics.values()) != {PAIRS_PER_TOPIC}:
         raise SystemExit(f"want {TOPICS} topics of {PAIRS_PER_TOPIC} pairs, found {dict(topics)}")
-    texts = Counter(" ".join(pair[side].lower().split()) for pair in pairs for side in ("true", "false"))
+    texts = Counter(
+        " ".join(pair[side].lower().split()) for pair in pairs for side in ("true", "false")
+    )
     if repeated := [text for text, count in texts.items() if count > 1]:
         raise SystemExit(f"repeated statements: {repeated}")
     for pair in pairs:

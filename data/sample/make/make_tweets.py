@@ -28,7 +28,12 @@ def read_tweets(source: Path) -> list[Tweet]:
         raise ValueError(f"{source}, row 1: the header is {header!r}, not 'label<TAB>text'")
     rows = [tuple(line.split("\t")) for line in lines]
     for number, row in enumerate(rows, start=2):
-        if len(row) != 2 or row[0] not in CLASSES or not row[1].strip() or len(row[1].splitlines()) != 1:
+        if (
+            len(row) != 2
+            or row[0] not in CLASSES
+            or not row[1].strip()
+            or len(row[1].splitlines()) != 1
+        ):
             raise ValueError(f"{source}, row {number}: {row!r} is not one label and one text")
     return rows
 
@@ -62,7 +67,9 @@ def class_quotas(counts: list[int], size: int) -> list[int]:
 def split_tweets(tweets: list[Tweet], *, seed: int = SEED) -> dict[str, list[Tweet]]:
     """Seeded, stratified split into SPLITS; ValueError if there aren't exactly as many tweets."""
     if len(tweets) != sum(SPLITS.values()):
-        raise ValueError(f"{SOURCE.name} has {len(tweets)} tweets, the splits need {sum(SPLITS.values())}")
+        raise ValueError(
+            f"{SOURCE.name} has {len(tweets)} tweets, the splits need {sum(SPLITS.values())}"
+        )
     generator = random.Random(seed)
     # Sorted first: the split must not depend on the order of the source.
     left = [sorted(tweet for tweet in tweets if tweet[0] == label) for label in CLASSES]
@@ -85,14 +92,17 @@ def main(out_dir: Path = OUT_DIR, *, source: Path = SOURCE) -> None:
     """Reads, checks, splits and writes; ValueError says which rows are too similar."""
     tweets = read_tweets(source)
     pairs = [
-        f"rows {i + 2} and {j + 2}: {tweets[i][1]!r} / {tweets[j][1]!r}" for i, j in near_duplicates(tweets)
+        f"rows {i + 2} and {j + 2}: {tweets[i][1]!r} / {tweets[j][1]!r}"
+        for i, j in near_duplicates(tweets)
     ]
     if pairs:
         raise ValueError(f"{source}: near-duplicates, reword one of each pair\n" + "\n".join(pairs))
     out_dir.mkdir(parents=True, exist_ok=True)
     for split, part in split_tweets(tweets).items():
         write_lines(out_dir / f"{split}_text.txt", [text for _, text in part])
-        write_lines(out_dir / f"{split}_labels.txt", [str(CLASSES.index(label)) for label, _ in part])
+        write_lines(
+            out_dir / f"{split}_labels.txt", [str(CLASSES.index(label)) for label, _ in part]
+        )
     write_lines(out_dir / "mapping.txt", [f"{k}\t{label}" for k, label in enumerate(CLASSES)])
 
 

@@ -242,7 +242,9 @@ class _Pen:
         c, s = math.cos(item.turn), math.sin(item.turn)
         self.turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
         self.at = np.array([item.x, item.y, item.z])
-        self.wood = "wood" if KINDS[item.kind].material == "wood" and item.colour == "brown" else "plain"
+        self.wood = (
+            "wood" if KINDS[item.kind].material == "wood" and item.colour == "brown" else "plain"
+        )
 
     def quad(self, origin: Vector, u: Vector, v: Vector, colour: Vector | np.ndarray, texture: str = "plain",
              cut: str = "", glow: float = 0.0) -> None:  # fmt: skip
@@ -281,11 +283,17 @@ class _Pen:
         r = radius[1]
         lid = np.asarray(colour) * 0.8
         self.quad(
-            (centre[0] - r, y[1], centre[1] - r), (2 * r, 0, 0), (0, 0, 2 * r), lid, cut="disc", glow=glow
+            (centre[0] - r, y[1], centre[1] - r),
+            (2 * r, 0, 0),
+            (0, 0, 2 * r),
+            lid,
+            cut="disc",
+            glow=glow,
         )
         r = 0.7 * max(radius)
         corners = (
-            np.array([[centre[0] - r, y[0], centre[1] - r], [centre[0] + r, y[1], centre[1] + r]]) + self.at
+            np.array([[centre[0] - r, y[0], centre[1] - r], [centre[0] + r, y[1], centre[1] + r]])
+            + self.at
         )
         self.casters.append(corners)
 
@@ -306,14 +314,22 @@ def _table(p: _Pen) -> None:
     p.box((-p.w / 2, p.w / 2), (p.h - 0.05, p.h), (-p.d / 2, p.d / 2), p.colour, p.wood)
     inset = p.w / 2 - 0.05
     p.box(
-        (-inset, inset), (p.h - 0.14, p.h - 0.05), (-p.d / 2 + 0.04, p.d / 2 - 0.04), p.colour * 0.85, p.wood
+        (-inset, inset),
+        (p.h - 0.14, p.h - 0.05),
+        (-p.d / 2 + 0.04, p.d / 2 - 0.04),
+        p.colour * 0.85,
+        p.wood,
     )
 
 
 def _desk(p: _Pen) -> None:
     p.box((-p.w / 2, p.w / 2), (p.h - 0.04, p.h), (-p.d / 2, p.d / 2), p.colour, p.wood)
-    p.box((-p.w / 2, -p.w / 2 + 0.05), (0, p.h - 0.04), (-p.d / 2, p.d / 2), p.colour * 0.85, p.wood)
-    p.box((-p.w / 2, p.w / 2), (0.25, p.h - 0.04), (p.d / 2 - 0.04, p.d / 2), p.colour * 0.7, p.wood)
+    p.box(
+        (-p.w / 2, -p.w / 2 + 0.05), (0, p.h - 0.04), (-p.d / 2, p.d / 2), p.colour * 0.85, p.wood
+    )
+    p.box(
+        (-p.w / 2, p.w / 2), (0.25, p.h - 0.04), (p.d / 2 - 0.04, p.d / 2), p.colour * 0.7, p.wood
+    )
     p.box((p.w / 2 - 0.42, p.w / 2), (0, p.h - 0.04), (-p.d / 2, p.d / 2), p.colour * 0.92, p.wood)
     for k in range(3):
         _front(p, (p.w / 2 - 0.39, p.w / 2 - 0.03), (0.06 + 0.21 * k, 0.24 + 0.21 * k))
@@ -324,7 +340,9 @@ def _front(p: _Pen, x: Range, y: Range) -> None:
     p.panel((x[0] - 0.012, x[1] + 0.012), (y[0] - 0.012, y[1] + 0.012), p.colour * 0.35, lift=0.003)
     p.panel(x, y, p.colour * 1.06, p.wood, lift=0.006)
     mid_x, mid_y = (x[0] + x[1]) / 2, (y[0] + y[1]) / 2
-    knob = (0.85, 0.78, 0.5) if p.item.colour in ("black", "brown", "blue", "red") else (0.2, 0.2, 0.2)
+    knob = (
+        (0.85, 0.78, 0.5) if p.item.colour in ("black", "brown", "blue", "red") else (0.2, 0.2, 0.2)
+    )
     p.panel((mid_x - 0.045, mid_x + 0.045), (mid_y - 0.015, mid_y + 0.015), knob, lift=0.012)
 
 
@@ -350,7 +368,9 @@ def _chair(p: _Pen) -> None:
     p.box((-p.w / 2, p.w / 2), (seat - 0.04, seat + 0.03), (-p.d / 2, p.d / 2), p.colour, p.wood)
     for x in (-p.w / 2, p.w / 2 - 0.045):
         p.box((x, x + 0.045), (seat, p.h), (p.d / 2 - 0.045, p.d / 2), p.colour * 0.8, p.wood)
-    p.box((-p.w / 2, p.w / 2), (seat + 0.16, p.h), (p.d / 2 - 0.04, p.d / 2 - 0.01), p.colour, p.wood)
+    p.box(
+        (-p.w / 2, p.w / 2), (seat + 0.16, p.h), (p.d / 2 - 0.04, p.d / 2 - 0.01), p.colour, p.wood
+    )
 
 
 def _stool(p: _Pen) -> None:
@@ -362,9 +382,18 @@ def _bed(p: _Pen) -> None:
     wood = np.array(COLOURS["brown"]) * 0.9
     p.box((-p.w / 2, p.w / 2), (0, p.h), (p.d / 2 - 0.07, p.d / 2), wood, "wood")
     p.box((-p.w / 2, p.w / 2), (0.08, 0.3), (-p.d / 2, p.d / 2), wood, "wood")
-    p.box((-p.w / 2 + 0.03, p.w / 2 - 0.03), (0.3, 0.48), (-p.d / 2 + 0.03, p.d / 2 - 0.07), (0.9, 0.9, 0.88))
     p.box(
-        (-p.w / 2 - 0.02, p.w / 2 + 0.02), (0.22, 0.52), (-p.d / 2 - 0.02, p.d / 2 - 0.65), p.colour, "quilt"
+        (-p.w / 2 + 0.03, p.w / 2 - 0.03),
+        (0.3, 0.48),
+        (-p.d / 2 + 0.03, p.d / 2 - 0.07),
+        (0.9, 0.9, 0.88),
+    )
+    p.box(
+        (-p.w / 2 - 0.02, p.w / 2 + 0.02),
+        (0.22, 0.52),
+        (-p.d / 2 - 0.02, p.d / 2 - 0.65),
+        p.colour,
+        "quilt",
     )
 
 
@@ -377,7 +406,11 @@ def _sofa(p: _Pen) -> None:
     for k in range(3):
         x0 = -p.w / 2 + 0.2 + k * wide
         p.box(
-            (x0 + 0.012, x0 + wide - 0.012), (0.3, 0.46), (-p.d / 2 - 0.03, p.d / 2 - 0.24), p.colour, "soft"
+            (x0 + 0.012, x0 + wide - 0.012),
+            (0.3, 0.46),
+            (-p.d / 2 - 0.03, p.d / 2 - 0.24),
+            p.colour,
+            "soft",
         )
         p.box(
             (x0 + 0.012, x0 + wide - 0.012),
@@ -414,7 +447,13 @@ def _television(p: _Pen) -> None:
     p.box((-0.16, 0.16), (0, 0.03), (-0.09, 0.09), p.colour)
     p.box((-0.04, 0.04), (0, 0.1), (-0.02, 0.02), p.colour)
     p.box((-p.w / 2, p.w / 2), (0.08, p.h), (-p.d / 2, p.d / 2), p.colour)
-    p.panel((-p.w / 2 + 0.035, p.w / 2 - 0.035), (0.115, p.h - 0.035), (0.2, 0.25, 0.32), "screen", glow=0.25)
+    p.panel(
+        (-p.w / 2 + 0.035, p.w / 2 - 0.035),
+        (0.115, p.h - 0.035),
+        (0.2, 0.25, 0.32),
+        "screen",
+        glow=0.25,
+    )
 
 
 def _lamp(p: _Pen) -> None:
@@ -476,14 +515,24 @@ def _bottle(p: _Pen) -> None:
 
 def _telephone(p: _Pen) -> None:
     p.box((-p.w / 2, p.w / 2), (0, 0.55 * p.h), (-p.d / 2, p.d / 2), p.colour)
-    p.box((-p.w / 2 - 0.02, -p.w / 2 + 0.06), (0.55 * p.h, p.h), (-p.d / 2, p.d / 2), p.colour * 0.7)
-    p.quad((-0.02, 0.56 * p.h, -p.d / 2 + 0.03), (0.12, 0, 0), (0, 0, 0.13), (0.6, 0.6, 0.6), "tiles")
+    p.box(
+        (-p.w / 2 - 0.02, -p.w / 2 + 0.06), (0.55 * p.h, p.h), (-p.d / 2, p.d / 2), p.colour * 0.7
+    )
+    p.quad(
+        (-0.02, 0.56 * p.h, -p.d / 2 + 0.03), (0.12, 0, 0), (0, 0, 0.13), (0.6, 0.6, 0.6), "tiles"
+    )
 
 
 def _rug(p: _Pen) -> None:
     y = 0.012
     p.quad((-p.w / 2, y, -p.d / 2), (p.w, 0, 0), (0, 0, p.d), p.colour * 0.65, "carpet")
-    p.quad((-p.w / 2 + 0.1, y + 0.002, -p.d / 2 + 0.1), (p.w - 0.2, 0, 0), (0, 0, p.d - 0.2), p.colour, "rug")
+    p.quad(
+        (-p.w / 2 + 0.1, y + 0.002, -p.d / 2 + 0.1),
+        (p.w - 0.2, 0, 0),
+        (0, 0, p.d - 0.2),
+        p.colour,
+        "rug",
+    )
 
 
 def _frame(p: _Pen, inner: Vector, texture: str, *, rim: float = 0.05, glow: float = 0.0) -> None:
@@ -535,9 +584,16 @@ def _door(p: _Pen) -> None:
     p.panel((-p.w / 2 + 0.06, p.w / 2 - 0.06), (0.0, p.h - 0.06), p.colour, p.wood)
     for y in ((0.15, 0.9), (1.05, p.h - 0.2)):
         for x in ((-p.w / 2 + 0.14, -0.03), (0.03, p.w / 2 - 0.14)):
-            p.panel((x[0] - 0.015, x[1] + 0.015), (y[0] - 0.015, y[1] + 0.015), p.colour * 0.6, lift=0.006)
+            p.panel(
+                (x[0] - 0.015, x[1] + 0.015),
+                (y[0] - 0.015, y[1] + 0.015),
+                p.colour * 0.6,
+                lift=0.006,
+            )
             p.panel(x, y, p.colour * 0.92, p.wood, lift=0.008)
-    p.panel((p.w / 2 - 0.14, p.w / 2 - 0.08), (0.94, 1.0), (0.85, 0.72, 0.35), cut="disc", lift=0.04)
+    p.panel(
+        (p.w / 2 - 0.14, p.w / 2 - 0.08), (0.94, 1.0), (0.85, 0.72, 0.35), cut="disc", lift=0.04
+    )
 
 
 def _board(p: _Pen) -> None:
@@ -553,7 +609,10 @@ def _towel(p: _Pen) -> None:
 def _sink(p: _Pen) -> None:
     _cabinet(p)
     p.box(
-        (-p.w / 2 - 0.02, p.w / 2 + 0.02), (p.h - 0.06, p.h), (-p.d / 2 - 0.02, p.d / 2), (0.93, 0.93, 0.94)
+        (-p.w / 2 - 0.02, p.w / 2 + 0.02),
+        (p.h - 0.06, p.h),
+        (-p.d / 2 - 0.02, p.d / 2),
+        (0.93, 0.93, 0.94),
     )
     p.quad(
         (-0.35 * p.w, p.h + 0.003, -0.38 * p.d),
@@ -576,7 +635,9 @@ def _toilet(p: _Pen) -> None:
 def _bathtub(p: _Pen) -> None:
     p.box((-p.w / 2, p.w / 2), (0, p.h), (-p.d / 2, p.d / 2), p.colour)
     corner = (-p.w / 2 + 0.09, p.h + 0.003, -p.d / 2 + 0.09)
-    p.quad(corner, (p.w - 0.18, 0, 0), (0, 0, p.d - 0.18), (0.55, 0.66, 0.74), "pillow", cut="round")
+    p.quad(
+        corner, (p.w - 0.18, 0, 0), (0, 0, p.d - 0.18), (0.55, 0.66, 0.74), "pillow", cut="round"
+    )
 
 
 def _stove(p: _Pen) -> None:
@@ -586,7 +647,9 @@ def _stove(p: _Pen) -> None:
         x = -0.3 * p.w + 0.2 * p.w * k
         p.panel((x - 0.025, x + 0.025), (0.72, 0.77), (0.2, 0.2, 0.2), cut="disc")
         x, z = (-0.4 + 0.45 * (k % 2)) * p.w, (-0.4 + 0.45 * (k // 2)) * p.d
-        p.quad((x, p.h + 0.003, z), (0.33 * p.w, 0, 0), (0, 0, 0.33 * p.d), (0.1, 0.1, 0.1), cut="disc")
+        p.quad(
+            (x, p.h + 0.003, z), (0.33 * p.w, 0, 0), (0, 0, 0.33 * p.d), (0.1, 0.1, 0.1), cut="disc"
+        )
 
 
 def _refrigerator(p: _Pen) -> None:
@@ -596,7 +659,10 @@ def _refrigerator(p: _Pen) -> None:
         p.panel((-p.w / 2 + 0.02, p.w / 2 - 0.02), y, p.colour * 1.03, lift=0.02)
         middle = (y[0] + y[1]) / 2
         p.panel(
-            (-p.w / 2 + 0.06, -p.w / 2 + 0.09), (middle - 0.15, middle + 0.15), (0.3, 0.3, 0.32), lift=0.04
+            (-p.w / 2 + 0.06, -p.w / 2 + 0.09),
+            (middle - 0.15, middle + 0.15),
+            (0.3, 0.3, 0.32),
+            lift=0.04,
         )
 
 
@@ -663,7 +729,9 @@ class _Room:
     def _parts(self, item: _Item) -> int:
         if item.kind in ("cabinet", "night_stand", "sink", "wardrobe"):
             columns = _columns(item.size[0])
-            return columns * (1 if item.kind in ("wardrobe", "sink") else self.rng.randint(1, 5 - columns))
+            return columns * (
+                1 if item.kind in ("wardrobe", "sink") else self.rng.randint(1, 5 - columns)
+            )
         if item.kind == "books":
             return self.rng.randint(2, 5)
         return self.rng.randint(1, 2) if item.kind == "curtain" else 1
@@ -688,7 +756,9 @@ class _Room:
         return self._along(kind, size, "back", 0.0, "floor")
 
     def _put_side(self, kind: str, size: Vector) -> _Item:
-        wall = self.rng.choice(("left", "right") if kind != "door" else ("left", "right", "back", "back"))
+        wall = self.rng.choice(
+            ("left", "right") if kind != "door" else ("left", "right", "back", "back")
+        )
         return self._along(kind, size, wall, 0.0, "wall" if kind == "door" else "floor")
 
     def _put_wall(self, kind: str, size: Vector) -> _Item:
@@ -724,7 +794,14 @@ class _Room:
         c, s = math.cos(base.turn), math.sin(base.turn)
         support = PUBLIC_NAME.get(below, below)
         return self._item(
-            kind, size, base.x + x * c + z * s, y + 0.003, base.z - x * s + z * c, base.turn, support, k
+            kind,
+            size,
+            base.x + x * c + z * s,
+            y + 0.003,
+            base.z - x * s + z * c,
+            base.turn,
+            support,
+            k,
         )
 
     def _put_around(self, kind: str, size: Vector, centre: str) -> _Item | None:
@@ -753,7 +830,9 @@ class _Room:
         if base.turn == 0.0:
             return self._item(kind, size, base.x + shift, y, self.depth - gap, 0.0, "wall")
         sign = math.copysign(1.0, base.turn)
-        return self._item(kind, size, sign * (self.width / 2 - gap), y, base.z + shift, base.turn, "wall")
+        return self._item(
+            kind, size, sign * (self.width / 2 - gap), y, base.z + shift, base.turn, "wall"
+        )
 
 
 # -------------------------------------------------------------------------------- camera, pixels
@@ -789,18 +868,24 @@ class _Camera:
 def _camera(rng: random.Random, room: _Room) -> _Camera:
     yaw, pitch = rng.uniform(-0.2, 0.2), rng.uniform(-0.24, -0.1)
     right = np.array([math.cos(yaw), 0.0, -math.sin(yaw)])
-    forward = np.array([math.sin(yaw) * math.cos(pitch), math.sin(pitch), math.cos(yaw) * math.cos(pitch)])
+    forward = np.array(
+        [math.sin(yaw) * math.cos(pitch), math.sin(pitch), math.cos(yaw) * math.cos(pitch)]
+    )
     eye = np.array([rng.uniform(-0.5, 0.5), rng.uniform(1.4, 1.65), rng.uniform(-0.7, -0.3)])
-    return _Camera(eye, np.stack([right, np.cross(forward, right), forward]), rng.uniform(0.82, 0.95))
+    return _Camera(
+        eye, np.stack([right, np.cross(forward, right), forward]), rng.uniform(0.82, 0.95)
+    )
 
 
 def _shell(room: _Room, rng: random.Random) -> list[_Face]:
     """Floor, walls, ceiling and skirting of the room (owner 0)."""
     w, h, d, near = room.width, room.height, room.depth, -2.0
     wall = np.array(WALLS[room.wall]) * rng.uniform(0.94, 1.04)
-    floor = {"planks": (0.58, 0.40, 0.24), "tiles": (0.74, 0.72, 0.68), "carpet": (0.60, 0.54, 0.48)}[
-        room.floor
-    ]
+    floor = {
+        "planks": (0.58, 0.40, 0.24),
+        "tiles": (0.74, 0.72, 0.68),
+        "carpet": (0.60, 0.54, 0.48),
+    }[room.floor]
     paper = "bricks" if room.kind == "bathroom" else rng.choice(("plaster", "plaster", "stripes"))
     tone = np.array(floor) * rng.uniform(0.75, 1.15)
     faces = [((-w / 2, 0, near), (w, 0, 0), (0, 0, d - near), tone, room.floor),
@@ -895,7 +980,9 @@ def _texture(face: _Face, s: np.ndarray, t: np.ndarray, u: np.ndarray, v: np.nda
 
 
 def _wood(s: _A, t: _A, u: _A, v: _A, phase: float) -> _A:
-    return 1 + 0.13 * np.sin(70 * v + 5 * np.sin(2.5 * u + 9 * phase)) * np.sin(11 * v + 3 * phase + u)
+    return 1 + 0.13 * np.sin(70 * v + 5 * np.sin(2.5 * u + 9 * phase)) * np.sin(
+        11 * v + 3 * phase + u
+    )
 
 
 def _planks(s: _A, t: _A, u: _A, v: _A, phase: float) -> _A:
@@ -928,7 +1015,9 @@ def _rug_pattern(s: _A, t: _A, u: _A, v: _A, phase: float) -> _A:
 
 def _books_row(s: _A, t: _A, u: _A, v: _A, phase: float) -> _A:
     cell = u / 0.045
-    hue = np.array([COLOURS[c] for c in ("red", "blue", "brown", "green", "yellow", "white")], np.float32)
+    hue = np.array(
+        [COLOURS[c] for c in ("red", "blue", "brown", "green", "yellow", "white")], np.float32
+    )
     colour = hue[(_cell_noise(cell + 31 * phase) * len(hue)).astype(int)] * 0.85
     top = t > 0.72 + 0.28 * _cell_noise(cell, cell * 0 + 3)
     band = (np.abs(t - 0.35) < 0.05) & (_cell_noise(cell, cell * 0 + 5) > 0.4)
@@ -962,7 +1051,9 @@ def _dial(s: _A, t: _A, u: _A, v: _A, phase: float) -> _A:
     for turn, length in ((6.28 * phase, 0.22), (6.28 * phase * 12, 0.34)):
         forward = x * math.cos(turn) + y * math.sin(turn)
         dark = dark | (
-            (np.abs(-x * math.sin(turn) + y * math.cos(turn)) < 0.03) & (forward > 0) & (forward < length)
+            (np.abs(-x * math.sin(turn) + y * math.cos(turn)) < 0.03)
+            & (forward > 0)
+            & (forward < length)
         )
     return np.where(dark, 0.1, 1.0)
 
@@ -1065,11 +1156,15 @@ def _light(frame: _Frame, faces: list[_Face], camera: _Camera, casters: list[np.
     light = np.array([rng.uniform(-1.4, 1.4), 2.45, rng.uniform(0.3, 2.4)], np.float32)
     towards = light - points
     distance = np.linalg.norm(towards, axis=-1)
-    diffuse = np.clip((normal * towards).sum(-1) / distance, 0, 1) * 1.5 / (0.8 + 0.14 * distance**2)
+    diffuse = (
+        np.clip((normal * towards).sum(-1) / distance, 0, 1) * 1.5 / (0.8 + 0.14 * distance**2)
+    )
     low = points[2::4, 2::4].reshape(-1, 3)
     lit = _shadow(low, light, casters).reshape(height // 4, width // 4)
     lit = ndimage.zoom(ndimage.uniform_filter(lit, 5), 4, order=1)
-    crease = ndimage.zoom(ndimage.gaussian_filter(frame.depth[::4, ::4], 6), 4, order=1) - frame.depth
+    crease = (
+        ndimage.zoom(ndimage.gaussian_filter(frame.depth[::4, ::4], 6), 4, order=1) - frame.depth
+    )
     occlusion = 1 - 0.35 * np.clip(-crease / 0.5, 0, 1)
     ambient = rng.uniform(0.40, 0.52)
     amount = (ambient + (1 - ambient) * diffuse * (0.25 + 0.75 * lit)) * occlusion
@@ -1089,7 +1184,9 @@ def _finish(light: np.ndarray, seed: int, rng: random.Random) -> Image.Image:
         (WIDTH, HEIGHT), Image.Resampling.BOX
     )
     grain = np.random.default_rng(seed).normal(0, 2.2, (HEIGHT, WIDTH, 1)).astype(np.float32)
-    return Image.fromarray(np.clip(np.asarray(picture, np.float32) + grain, 0, 255).astype(np.uint8))
+    return Image.fromarray(
+        np.clip(np.asarray(picture, np.float32) + grain, 0, 255).astype(np.uint8)
+    )
 
 
 # -------------------------------------------------------------------------------- description
@@ -1119,9 +1216,19 @@ def _between(a: SceneObject, b: SceneObject) -> list[str]:
     overlap = shared[0] / max(0.05, min(a.high[0] - a.low[0], b.high[0] - b.low[0]))
     if level and overlap > 0.4 and not a.support == b.support == "wall" and -1.6 < shared[2] < 0.03:
         relations.append("in front of" if a.high[2] < b.high[2] else "behind")
-    if a.support == "wall" and overlap > 0.4 and shared[2] > -0.5 and -0.02 < a.low[1] - b.high[1] < 1.0:
+    if (
+        a.support == "wall"
+        and overlap > 0.4
+        and shared[2] > -0.5
+        and -0.02 < a.low[1] - b.high[1] < 1.0
+    ):
         relations.append("above")
-    if b.support == "wall" and overlap > 0.4 and shared[2] > -0.5 and -0.02 < b.low[1] - a.high[1] < 1.0:
+    if (
+        b.support == "wall"
+        and overlap > 0.4
+        and shared[2] > -0.5
+        and -0.02 < b.low[1] - a.high[1] < 1.0
+    ):
         relations.append("below")
     return relations
 
@@ -1143,7 +1250,12 @@ def _seen(k: int, item: _Item, owners: np.ndarray, camera: _Camera) -> SceneObje
     if not len(rows):
         return None
     scale = WIDTH // width
-    box = (columns.min() * scale, rows.min() * scale, (columns.max() + 1) * scale, (rows.max() + 1) * scale)
+    box = (
+        columns.min() * scale,
+        rows.min() * scale,
+        (columns.max() + 1) * scale,
+        (rows.max() + 1) * scale,
+    )
     corners = np.array([(x, y, z) for x in (item.low[0], item.high[0]) for y in (item.low[1], item.high[1])
                         for z in (item.low[2], item.high[2])])  # fmt: skip
     seen = (corners - camera.eye) @ camera.axes.T
@@ -1202,7 +1314,11 @@ def counts(objects: Iterable[SceneObject]) -> dict[str, int]:
 
 
 def _phrase(o: SceneObject) -> str:
-    return f"{o.colour} {words(o.name)}" if o.name in ("books", "blinds") else f"a {o.colour} {words(o.name)}"
+    return (
+        f"{o.colour} {words(o.name)}"
+        if o.name in ("books", "blinds")
+        else f"a {o.colour} {words(o.name)}"
+    )
 
 
 def captions(scene: Scene) -> list[str]:
