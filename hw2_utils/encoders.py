@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from hw2_utils import daquar, hub, timing
+from hw2_utils import daquar, hub, keys, timing
 from hw2_utils.embedding_cache import EmbeddingCache, image_key, text_key
 from hw2_utils.errors import InputError, explained
 from hw2_utils.hub import Model
@@ -17,6 +18,10 @@ from hw2_utils.hub import Model
 if TYPE_CHECKING:
     import torch
 
+# What vectors depend on beside the weights: libraries, facts of a pin, and the code of this module.
+LIBRARIES = ("numpy", "open_clip_torch", "pillow", "sentence-transformers", "timm", "tokenizers")
+LIBRARIES += ("torch", "torchvision", "transformers")
+FACTS = ("architecture", "mean", "std", "embed_dim")
 Transform = Callable[[Any], Any]
 N_TEXTS = 32  # that go through a text encoder at once
 
@@ -54,9 +59,36 @@ def embed(
     return vectors, cache
 
 
+def embed_splits(
+    frames: Mapping[str, pd.DataFrame],
+    image_paths: Mapping[str, Path],
+    image_encoder: Encoder,
+    question_encoder: Encoder,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], pd.DataFrame]:
+    """Vectors by image id and by question text, each distinct one encoded once, and a table of what was encoded."""
+    rows, found, table = pd.concat(frames.values()), [], {}
+    for name, column, encoder in (
+        ("image", "image_id", image_encoder),
+        ("question", "question", question_encoder),
+    ):
+        items = list(rows[column].unique())
+        vectors, cache = embed(
+            encoder, [image_paths[i] for i in items] if name == "image" else items
+        )
+        found.append(dict(zip(items, vectors, strict=True)))
+        table[name] = {
+            "dimension": encoder.dim,
+            "distinct items": len(items),
+            "encoded now": cache.n_encoded,
+            "found in the cache": cache.n_found,
+        }
+    return found[0], found[1], pd.DataFrame(table).T
+
+
 def _spec(
     model: Model, *towers: Model, preprocessing: str, pooling: str, dim: int
 ) -> dict[str, Any]:
+    facts = [{name: m.facts.get(name) for name in FACTS} for m in (model, *towers)]
     return {
         "model": model.id,
         "revision": model.revision,
@@ -65,19 +97,22 @@ def _spec(
         "pooling": pooling,
         "dtype": "float32",
         "dim": dim,
+        "code": keys.digest([keys.package_code(["encoders"]), keys.versions(LIBRARIES), facts]),
     }
 
 
 def sentence_encoder(model: Model, *, device: str) -> Encoder:
-    """Sentence embeddings as sentence-transformers computes them: mean over tokens, L2-normalised."""
+    """Sentence embeddings as sentence-transformers computes them from the folder's own modules.
+
+    Raises InputError for a folder that doesn't load, or whose files lack some of the weights.
+    """
     from sentence_transformers import SentenceTransformer
 
-    hub.check_tokenizer(model.path)
+    parts = hub.module_folders(model.path) or [(model.path, "Transformer")]
+    for folder in (part for part, kind in parts if kind.endswith("Transformer")):
+        hub.check_tokenizer(folder)
     with explained(
         "the model doesn't load as a sentence encoder",
-        OSError,
-        ValueError,
-        KeyError,
         where=model.id,
         todo="give a sentence-transformers folder",
     ):
@@ -88,6 +123,11 @@ def sentence_encoder(model: Model, *, device: str) -> Encoder:
             local_files_only=True,
             model_kwargs={"dtype": "float32"},
         )
+    pooled = any(type(module).__name__ == "Pooling" for module in network)
+    for (folder, _), module in zip(parts, network, strict=False):
+        if hasattr(module, "auto_model"):
+            _check_transformer(module.auto_model, folder, where=model.id, pooled=pooled)
+            hub.check_vocabulary(module.tokenizer, module.auto_model, where=model.id)
 
     def encode(texts: list[str]) -> np.ndarray:
         return network.encode(
@@ -95,13 +135,39 @@ def sentence_encoder(model: Model, *, device: str) -> Encoder:
         )
 
     dim = network.get_embedding_dimension()
+    preprocessing = f"max {network.max_seq_length} tokens"
     return Encoder(
-        _spec(
-            model, preprocessing=f"max {network.max_seq_length} tokens", pooling="mean, L2", dim=dim
-        ),
+        _spec(model, preprocessing=preprocessing, pooling=_pooling(network), dim=dim),
         encode,
         "text",
     )
+
+
+def _pooling(network: Any) -> str:
+    """What a sentence encoder does with its tokens' vectors, in words: "mean, L2" for the sample's."""
+    words = {"Normalize": "L2", "StaticEmbedding": "mean"}
+    steps = []
+    for module in network:
+        kind = type(module).__name__
+        mode = getattr(module, "pooling_mode", None)
+        steps.append("+".join(np.ravel(mode)) if mode else words.get(kind, kind))
+    return ", ".join(step for step in steps if step != "Transformer")
+
+
+def _check_transformer(network: Any, folder: Path, *, where: str, pooled: bool) -> None:
+    """Reads the names in a folder's files again, and refuses if they lack weights that the vectors depend on.
+
+    `pooled`: a layer of ours pools the tokens, so that the network's own pooler isn't used.
+    """
+    _, report = type(network).from_pretrained(
+        folder,
+        config=network.config,
+        output_loading_info=True,
+        device_map="meta",
+        trust_remote_code=False,
+        local_files_only=True,
+    )
+    hub.check_loaded(report, where=where, new=["pooler."] if pooled else [])
 
 
 def image_encoder(model: Model, *, geometry: str, device: str) -> Encoder:
@@ -235,10 +301,13 @@ def _sample_clip(
         },
     )
     network.visual.trunk, transform = _efficientnet_lite0(image, geometry)
-    network.load_state_dict(
-        load_file(model.path), strict=False
-    )  # the projections; the towers have their weights
-    tokeniser = AutoTokenizer.from_pretrained(text.path)
+    # the projections; the towers have their weights
+    keys = network.load_state_dict(load_file(model.path), strict=False)
+    missing = [name for name in keys.missing_keys if name.endswith(".proj.weight")]
+    report = {"missing_keys": missing, "unexpected_keys": keys.unexpected_keys}
+    hub.check_loaded(report | {"mismatched_keys": []}, where=model.id)
+    _check_transformer(network.text.transformer, text.path, where=text.id, pooled=True)
+    tokeniser = AutoTokenizer.from_pretrained(text.path, trust_remote_code=False)
 
     def tokenise(texts: list[str]) -> torch.Tensor:  # open_clip's own pads every text to one length
         return tokeniser(texts, padding=True, truncation=True, return_tensors="pt")["input_ids"]

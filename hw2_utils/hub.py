@@ -9,14 +9,14 @@ import socket
 import tomllib
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from hw2_utils import paths
-from hw2_utils.errors import Hw2Error, explained, require
+from hw2_utils.errors import Hw2Error, InputError, explained, require
 
 TOKENIZERS = (
     "tokenizer.json",
@@ -26,6 +26,13 @@ TOKENIZERS = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
+WEIGHTS = (  # in the order in which transformers looks for them
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_AGAIN = "fetch the model again"
 N_TRIES = {
     "HEAD": 3,
     "GET": 24,
@@ -116,7 +123,6 @@ def _pinned(name: str, table: Mapping[str, Any]) -> Model:
     wanted = base.get("sha256", {})
     if "files" in base:
         root, found = _from_hub(name, base)
-        check_folder(root)
     else:
         root = (
             _package_folder(name, base)
@@ -126,6 +132,15 @@ def _pinned(name: str, table: Mapping[str, Any]) -> Model:
             else _from_url(name, base)
         )
         found = {f: _held_against(root / f, wanted[f], name) for f in wanted}
+    if "file" not in base:
+        check_folder(root)
+        first = next((file for file in WEIGHTS if (root / file).is_file()), "")
+        require(
+            first in ("", *found),
+            "these weights would be loaded, and no pin names them",
+            where=root / first,
+            todo="remove the file, or pin it in HW2_PINS",
+        )
     verified = "pinned" if found.keys() <= wanted.keys() else "from hub, not pinned"
     facts = {k: v for k, v in base.items() if k not in ("sha256", "files", "same_files_as")}
     path = root / base["file"] if "file" in base else root
@@ -278,58 +293,177 @@ def _local(path: Path) -> Model:
     root, files = path.parent, [path]
     if path.is_dir():
         check_folder(path)
-        root, files = (
-            path,
-            [p for p in sorted(path.rglob("*")) if p.is_file() and ".git" not in p.parts],
-        )
+        root, files = path, _files(path)
     found = {str(p.relative_to(root)): file_sha256(p) for p in files}
     facts = dict.fromkeys(("objective", "pretraining_data"), "unknown")
     return Model(path.name, path, "local", found, "local folder", facts=facts)
 
 
-def check_folder(folder: Path) -> None:
-    """Refuses a model folder that is incomplete or broken, asks for remote code, or holds a pickle that runs code."""
-    from safetensors import safe_open
+def _files(folder: Path) -> list[Path]:
+    """All files below a folder but git's; a link to a file is read through, one to a folder is refused."""
+    inside = [p for p in sorted(folder.rglob("*")) if p.relative_to(folder).parts[0] != ".git"]
+    for path in inside:
+        require(
+            not (path.is_symlink() and path.is_dir()),
+            "a folder behind a link isn't hashed, so it isn't loaded",
+            where=path,
+            todo="copy the folder to where the link is",
+        )
+    return [path for path in inside if path.is_file()]
 
+
+def check_folder(folder: Path) -> None:
+    """Refuses a model folder that is incomplete or broken, asks for remote code, or holds a pickle that runs code.
+
+    So it does with each folder of a sentence encoder's modules. Raises InputError.
+    """
+    modules = module_folders(folder)
+    parts = dict.fromkeys((folder, *(part for part, _ in modules)))
+    for part in parts:
+        _refuse_adapter(part)
     require(
-        (folder / "config.json").is_file(),
+        modules or (folder / "config.json").is_file(),
         "the model folder has no config.json",
         where=folder,
         todo="give a folder in Hugging Face's layout",
     )
+    weights = [path for part in parts for path in _checked_weights(part)]
+    require(
+        weights, "the model folder holds no weights", where=folder, todo="add model.safetensors"
+    )
+    for path in weights:
+        _check_weights(path)
+
+
+def module_folders(folder: Path) -> list[tuple[Path, str]]:
+    """(folder, class) of each module of a sentence-transformers model, in order; empty for other models.
+
+    Raises InputError for modules that aren't the library's own or lie outside the model's folder.
+    """
+    path = folder / "modules.json"
+    if not path.is_file():
+        return []
+    entries = _read_json(path)
+    with explained(
+        "modules.json isn't a list of modules", KeyError, TypeError, where=path, todo=_AGAIN
+    ):
+        found = [(folder / module["path"], str(module["type"])) for module in entries]
+    for part, kind in found:
+        require(
+            part.resolve().is_relative_to(folder.resolve()) and ".git" not in part.parts,
+            f"the module {kind} lies outside the model's folder",
+            where=path,
+            todo="copy it into the folder, and name it by a relative path",
+        )
+        require(
+            kind.startswith("sentence_transformers.") and not kind.endswith((".Router", ".Asym")),
+            f"the module {kind} isn't one that is loaded here",
+            where=path,
+            todo="use a model made of sentence-transformers' own modules, one after the other",
+        )
+    return found
+
+
+def _read_json(path: Path) -> Any:
+    with explained(f"{path.name} is broken", ValueError, where=path, todo=_AGAIN):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _checked_weights(folder: Path) -> list[Path]:
+    """The weight files of one folder, once its JSON files ask for nothing that isn't done here."""
     for path in folder.glob("*config.json"):  # the tokenizer's too
-        with explained(
-            f"{path.name} is broken", ValueError, where=path, todo="fetch the model again"
-        ):
-            config = json.loads(path.read_text(encoding="utf-8"))
+        config = _read_json(path)
         require(
             "auto_map" not in config,
             "the model asks for remote code (auto_map), which is never run",
             where=path,
             todo="use a model whose architecture transformers knows",
         )
-    weights = [
-        p
-        for p in folder.iterdir()
-        if p.suffix in (".safetensors", ".bin") and p.stem != "training_args"
-    ]
-    require(
-        weights, "the model folder holds no weights", where=folder, todo="add model.safetensors"
-    )
-    for path in weights:
-        # each library has its own exceptions for broken and unsafe files
-        with explained(
-            "the weights are broken, or a pickle with code in it (never run)",
+        require(
+            "quantization_config" not in config,
+            "the weights are quantised, which isn't read here",
             where=path,
-            todo="fetch the file again, or convert it to safetensors at its source",
-        ):
-            if path.suffix == ".safetensors":
-                safe_open(path, framework="numpy")
-            else:
-                import torch
+            todo="use the model before its quantisation, or a .gguf file of a language model",
+        )
+    for index in folder.glob("*.index.json"):
+        _check_shards(index)
+    kinds = (".safetensors", ".bin")
+    return [p for p in folder.glob("*") if p.suffix in kinds and p.stem != "training_args"]
 
-                mmap = zipfile.is_zipfile(path)  # files older than 2020 can't be mapped
-                torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
+
+def _refuse_adapter(folder: Path) -> None:
+    path = folder / "adapter_config.json"
+    if path.exists():
+        config = _read_json(path)
+        base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+        raise InputError(
+            f"an adapter of {base!r} lies here: the libraries would apply it to the weights unasked",
+            where=path,
+            todo="merge it into that model (PEFT's merge_and_unload) and save the result into a new folder, "
+            "or remove the adapter's files",
+        )
+
+
+def _check_shards(index: Path) -> None:
+    """Refuses an index that names files which aren't beside it, and therefore not among those checked and hashed."""
+    with explained(
+        f"{index.name} is broken", KeyError, TypeError, AttributeError, where=index, todo=_AGAIN
+    ):
+        shards = sorted(set(_read_json(index)["weight_map"].values()))
+    for shard in shards:
+        require(
+            Path(shard).name == shard and (index.parent / shard).is_file(),
+            f"the index names the weights {shard!r}, which aren't a file beside it",
+            where=index,
+            todo="put all shards into the folder of the index, and name them without a folder",
+        )
+
+
+def _check_weights(path: Path) -> None:
+    from safetensors import safe_open
+
+    # each library has its own exceptions for broken and unsafe files
+    with explained(
+        "the weights are broken, or a pickle with code in it (never run)",
+        where=path,
+        todo="fetch the file again, or convert it to safetensors at its source",
+    ):
+        if path.suffix == ".safetensors":
+            safe_open(path, framework="numpy")
+        else:
+            import torch
+
+            mmap = zipfile.is_zipfile(path)  # files older than 2020 can't be mapped
+            torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
+
+
+def check_loaded(report: Mapping[str, Any], *, where: object, new: Sequence[str] = ()) -> None:
+    """Refuses a model with weights that its files lack: the library draws them at random, and says nothing.
+
+    `report` is transformers' loading info, `new` how the names of weights begin that are meant to be new. Raises
+    InputError.
+    """
+    names = set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
+    missing = sorted(name for name in names if not name.startswith(tuple(new)))
+    spare = sorted(report["unexpected_keys"])
+    beside = f"; the files hold {len(spare)} others, such as {spare[0]}" if spare else ""
+    require(
+        not missing,
+        f"{len(missing)} weights are missing, such as {min(missing, default='')}{beside}",
+        where=where,
+        todo="save the model again with all its weights, under the names of its architecture",
+    )
+
+
+def check_vocabulary(tok: Any, network: Any, *, where: object) -> None:
+    """Refuses a tokenizer with more tokens than the network has embeddings."""
+    n_tokens, n_rows = len(tok), network.get_input_embeddings().weight.shape[0]
+    require(
+        n_tokens <= n_rows,
+        f"the tokenizer has more tokens than the model: {n_tokens} against {n_rows}",
+        where=where,
+        todo="give the tokenizer that the model was trained with",
+    )
 
 
 def check_tokenizer(folder: Path) -> None:
