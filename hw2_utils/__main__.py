@@ -8,7 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from hw2_utils.errors import Hw2Error, explained, require
+from hw2_utils.errors import Hw2Error, require
 
 NOTEBOOK = ("notebook", {"metavar": "NOTEBOOK"})
 PROFILE = ("--profile", {"choices": ("sample", "full"), "default": "sample"})
@@ -120,21 +120,26 @@ def _question_type(args: argparse.Namespace) -> None:
     """Add a column question_type to a CSV with a column question."""
     import pandas as pd
 
-    from hw2_utils import question_types
+    from hw2_utils import datafiles, question_types
 
-    source = sys.stdin if args.file == "-" else args.file
-    with explained(
-        "the file can't be read", OSError, ValueError, where=args.file, todo="give a CSV in UTF-8"
-    ):
-        frame = pd.read_csv(source, dtype=str, keep_default_na=False)
+    table = datafiles.read_table(args.file, {"question": {"question"}})
     require(
-        "question" in frame,
-        f"no column question; the columns are {list(frame)}",
-        where=args.file,
-        todo="name it question",
+        table.records,
+        "there is no question below the first row",
+        where=table.where,
+        todo="add a row a question",
     )
-    frame["question_type"] = question_types.type_column(frame["question"])
-    frame.to_csv(sys.stdout, index=False, lineterminator="\n")
+    questions = table.column("question")
+    datafiles.refuse_all(
+        (
+            (where, "the question is empty")
+            for (where, _), question in zip(table.records, questions, strict=True)
+            if question_types.is_blank(question)
+        ),
+        todo="fill it in or delete the row",
+    )
+    types = question_types.type_column(pd.Series(questions))
+    datafiles.write_table(table, {"question_type": types.tolist()})
 
 
 def _cache(args: argparse.Namespace) -> int:

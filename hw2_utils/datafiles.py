@@ -1,12 +1,18 @@
-"""What the readers of data sets share: strict UTF-8, lines that end only at LF, strict CSV, a checksum."""
+"""What the readers of data sets share: strict UTF-8 and CSV, lines, messages, a checksum."""
 
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
+import os
+import re
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +20,20 @@ import pandas as pd
 
 from hw2_utils.errors import InputError, require
 from hw2_utils.hub import file_sha256
+
+MAX_LISTED = 20  # problems or files that a message names
+MAX_COMPARED = 1000  # files of a folder whose names are compared with those that are missing
+SEPARATORS = {"semicolons": ";", "tabs": "\t", "bars": "|"}
+FORMATS = {
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"PK": "a ZIP archive or an Excel workbook",
+    b"\x1f\x8b": "gzip",
+    b"PAR1": "parquet",
+}  # by first bytes
+COMMAS = "save it as UTF-8 with commas between the fields"
+QUOTING = "put a text with commas or quotes in double quotes, each quote inside it doubled"
+STANDARD_INPUT = "standard input"  # what messages call the source "-"
 
 
 @dataclass(frozen=True)
@@ -26,18 +46,51 @@ class Dataset:
     sha256: str
 
 
-def require_files(folder: Path, names: Iterable[str]) -> None:
-    """Raises InputError that names the folder if it is missing, else every file that is missing in it."""
-    require(
-        folder.is_dir(),
-        "there is no such folder",
-        where=folder,
-        todo="put the data there or name another",
-    )
-    missing = [name for name in names if not (folder / name).is_file()]
-    require(
-        not missing, f"missing: {', '.join(missing)}", where=folder, todo="add the missing files"
-    )
+def refuse_all(problems: Iterable[tuple[object, str]], *, todo: str) -> None:
+    """Raises one InputError that lists problems of a kind, each (file and row, what is wrong).
+
+    The first MAX_LISTED are listed, the others are counted; without a problem nothing is raised.
+    """
+    found = [(str(where), what) for where, what in problems]
+    if not found:
+        return
+    if len(found) == 1:
+        raise InputError(found[0][1], where=found[0][0], todo=todo)
+    place = os.path.commonpath([where.rpartition(", row ")[0] or where for where, _ in found])
+    lines = [
+        f"  {where.removeprefix(place).lstrip(f', {os.sep}')}: {what}"
+        for where, what in found[:MAX_LISTED]
+    ]
+    if len(found) > MAX_LISTED:
+        lines.append(f"  and {len(found) - MAX_LISTED:,} more")
+    raise InputError("\n".join([f"{len(found):,} problems", *lines]), where=place, todo=todo)
+
+
+def nearest(wanted: Iterable[str], found: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
+    """The names in `found` that are nearly one of `wanted`, whatever their case, best first.
+
+    cutoff: the least similarity, as `difflib` counts it (0 to 1).
+    """
+    names = {name.strip().lower(): name for name in found}
+    matches = [difflib.get_close_matches(name.lower(), names, cutoff=cutoff) for name in wanted]
+    return list(dict.fromkeys(names[match] for row in matches for match in row))
+
+
+def require_files(
+    folder: Path, names: Iterable[str], *, todo: str = "add the missing files"
+) -> None:
+    """Raises InputError that names the folder if it is missing, else every file missing in it.
+
+    The message also says what is there instead, names that are nearly right first.
+    """
+    what = "this is no folder" if folder.exists() else "there is no such folder"
+    require(folder.is_dir(), what, where=folder, todo="put the data there or name another")
+    missing = [name for name in names if not (folder / name).is_file()][:MAX_LISTED]
+    if missing:
+        there = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+        found = dict.fromkeys([*nearest(missing, there[:MAX_COMPARED]), *there])
+        todo = f"{todo}; found: {', '.join(list(found)[:MAX_LISTED]) or 'nothing'}"
+        raise InputError(f"missing: {', '.join(missing)}", where=folder, todo=todo)
 
 
 def kept_notes(split: str, counts: Mapping[str, int]) -> list[str]:
@@ -45,22 +98,51 @@ def kept_notes(split: str, counts: Mapping[str, int]) -> list[str]:
     return [f"{split}: {count:,} {what} (kept)" for what, count in counts.items() if count]
 
 
-def read_text(path: Path) -> str:
-    """A UTF-8 file's text without a byte-order mark.
+def variant_notes(counts: Mapping[str, int], *, what: str) -> list[str]:
+    """One note for each group of names that differ by case, blanks or number format alone."""
+    groups: dict[str, list[str]] = {}
+    for name in counts:
+        groups.setdefault(_plain(name), []).append(f"{name!r} ({counts[name]:,})")
+    return [
+        f"{what} that may be one are kept apart: {', '.join(names)}"
+        for names in groups.values()
+        if len(names) > 1
+    ]
 
-    Raises InputError with the row and the byte offset where the file is not UTF-8, or if it can't be read.
-    """
+
+def _plain(name: str) -> str:
+    """A name without case, blanks and invisible characters; a number in one format."""
+    folded = unicodedata.normalize("NFKC", name).casefold().replace("\u2212", "-")
+    kept = [c for c in folded if not c.isspace() and unicodedata.category(c) != "Cf"]
     try:
-        data = path.read_bytes()
+        return repr(float("".join(kept)) + 0.0)  # + 0.0: -0 is 0
+    except ValueError:
+        return "".join(kept)
+
+
+def _place(source: Path | str) -> str:
+    return STANDARD_INPUT if source == "-" else str(source)
+
+
+def read_text(source: Path | str) -> str:
+    """A UTF-8 file's text without a byte-order mark; "-" is standard input.
+
+    Raises InputError with row and byte offset where it is not UTF-8, or if it can't be read.
+    """
+    where = _place(source)
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
         return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
+        kinds = (kind for start, kind in FORMATS.items() if data.startswith(start))
         what = f"not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}"
+        what += f", perhaps {next(kinds, 'Latin-1 or Windows-1252')}"
         row = data.count(b"\n", 0, error.start) + 1
-        raise InputError(what, where=f"{path}, row {row}", todo="save the file as UTF-8") from error
+        where += f", row {row}"
+        raise InputError(what, where=where, todo="save the file as UTF-8") from error
     except OSError as error:
-        raise InputError(
-            f"can't be read: {error.strerror}", where=path, todo="check the file"
-        ) from error
+        what = f"can't be read: {error.strerror}"
+        raise InputError(what, where=where, todo="check the file") from error
 
 
 def read_lines(path: Path) -> list[str]:
@@ -69,50 +151,131 @@ def read_lines(path: Path) -> list[str]:
     return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
 
 
+@dataclass(frozen=True)
+class Table:
+    """A strict CSV: header, index of each wanted column, records as (file and row, fields)."""
+
+    where: str  # file and row of the header
+    header: list[str]
+    places: dict[str, int]
+    records: list[tuple[str, list[str]]]
+
+    def column(self, name: str) -> list[str]:
+        """The fields of a wanted column, in file order."""
+        return [fields[self.places[name]] for _, fields in self.records]
+
+
+def read_table(source: Path | str, columns: Mapping[str, set[str]], *, optional: str = "") -> Table:
+    """A UTF-8 CSV file with a header, or standard input for "-". Blank lines are skipped.
+
+    `columns`: the names under which each wanted column is accepted, in any letter case.
+    Raises InputError with the rows of broken records (a missing quote, more or fewer fields than
+    the header), for a wanted column that is there twice and, unless `optional`, that isn't there;
+    for an optional one only where another name is nearly right.
+    """
+    text = read_text(source)
+    # newline="" ends lines at LF, CRLF or CR; str.splitlines would also split a text at U+2028.
+    lines = io.StringIO(text, newline="").readlines()
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a long text is no error
+    records = _records(lines, source)
+    where, header = next(records, (f"{_place(source)}, row 1", []))
+    places: dict[str, int] = {}
+    for column, names in columns.items():
+        found = _find_column(header, column, names)
+        if len(found) == 1:
+            places[column] = found[0]
+            continue
+        near = [] if found else nearest(names, header, cutoff=0.8 if column == optional else 0.4)
+        if found or near or column != optional:
+            hint = _other_format(lines)
+            names_wanted = f"name {' or '.join(sorted(names))} in the first row, each once"
+            what = f"{len(found)} columns for {column}: {header!s:.200}"
+            what += hint or "".join(f"; nearly right: {name!r:.80}" for name in near)
+            todo = COMMAS if hint else f"{names_wanted}; an empty file has none"
+            raise InputError(what, where=where, todo=todo)
+    rows = list(records)
+    refuse_all(
+        (
+            (place, f"broken CSV: {len(fields)} fields where the header has {len(header)}")
+            for place, fields in rows
+            if len(fields) != len(header)
+        ),
+        todo=f"{QUOTING}; end no row with a comma unless all do",
+    )
+    return Table(where, header, places, rows)
+
+
 def read_csv(
     path: Path, columns: Mapping[str, set[str]], *, optional: str = ""
 ) -> list[tuple[str, dict[str, str]]]:
-    """Records of a UTF-8 CSV file: (file and row on which it begins, fields by column). Blank lines are skipped.
+    """Records of a `read_table`: (file and row on which it begins, fields by wanted column)."""
+    table = read_table(path, columns, optional=optional)
+    return [
+        (where, {column: fields[place] for column, place in table.places.items()})
+        for where, fields in table.records
+    ]
 
-    `columns`: the names under which each column is accepted, in any letter case; all others are ignored.
-    Raises InputError with the row of a broken record (a missing quote, more or fewer fields than the header),
-    and for a column, unless `optional`, that isn't there, or is there twice.
+
+def write_table(table: Table, added: Mapping[str, Sequence[str]]) -> None:
+    """Prints a table as CSV in UTF-8, its fields verbatim, with columns added on the right.
+
+    Raises InputError where the table has one of these columns already, or two columns of one name.
     """
-    text = read_text(path)
-    # newline="" ends lines at LF, CRLF or CR; str.splitlines would also split a text at U+2028 or U+0085.
-    lines, records = io.StringIO(text, newline="").readlines(), []
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a long text is no error
+    names = Counter(name.strip().lower() for name in [*table.header, *added])
+    twice = [name for name, count in names.items() if name and count > 1]
+    require(
+        not twice,
+        f"there would be two columns {', '.join(twice)}: {', '.join(added)} is added",
+        where=table.where,
+        todo="rename one of them; nothing is overwritten",
+    )
+    left = [table.header, *(fields for _, fields in table.records)]
+    right = [list(added), *zip(*added.values(), strict=True)]
+    rows = [[*known, *new] for known, new in zip(left, right, strict=True)]
+    text = "".join(",".join(map(_quoted, row)) + "\n" for row in rows)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8"))  # whatever the terminal's encoding
+    sys.stdout.buffer.flush()
+
+
+def _quoted(field: str) -> str:
+    return '"' + field.replace('"', '""') + '"' if re.search('[",\r\n]', field) else field
+
+
+def _records(lines: list[str], source: Path | str) -> Iterator[tuple[str, list[str]]]:
+    """Each record that is no blank line, with its file and row; stops at the first wrong quote."""
     reader = csv.reader(lines, strict=True)
     while (start := reader.line_num) < len(lines):
+        where = f"{_place(source)}, row {start + 1}"
         try:
             fields = next(reader)
-            # The reader takes a quote inside an unquoted field for text; an odd number means one is missing.
-            if "".join(lines[start : reader.line_num]).count('"') % 2:
-                raise csv.Error("a double quote is missing")
-            if fields and records and len(fields) != len(records[0][1]):
-                raise csv.Error(f"{len(fields)} fields where the header has {len(records[0][1])}")
         except csv.Error as error:
-            todo = "put a text with commas or quotes in double quotes, each quote inside it doubled"
-            raise InputError(
-                f"broken CSV: {error}", where=f"{path}, row {start + 1}", todo=todo
-            ) from error
-        records += [(start + 1, fields)] if fields else []
-    (row, header), *records = records or [(1, [])]
-    names, places = [name.strip().lower() for name in header], {}
-    for column, synonyms in columns.items():
-        wanted = {column} if column in names else synonyms
-        found = [place for place, name in enumerate(names) if name in wanted]
+            hint = _other_format(lines)
+            todo = COMMAS if hint else QUOTING
+            raise InputError(f"broken CSV: {error}{hint}", where=where, todo=todo) from error
+        # The reader takes a quote inside an unquoted field for text; an odd number: one is missing.
+        n_quotes = "".join(lines[start : reader.line_num]).count('"')
         require(
-            len(found) == 1 or (column == optional and not found),
-            f"{len(found)} columns for {column}: {header!s:.200}",
-            where=f"{path}, row {row}",
-            todo=f"name {' or '.join(sorted(synonyms))} in the first row, each once; an empty file has none",
+            n_quotes % 2 == 0, "broken CSV: a double quote is missing", where=where, todo=QUOTING
         )
-        places.update((column, place) for place in found)
-    return [
-        (f"{path}, row {row}", {column: fields[place] for column, place in places.items()})
-        for row, fields in records
-    ]
+        if fields:
+            yield where, fields
+
+
+def _other_format(lines: list[str]) -> str:
+    """What the first line says about a file that is no CSV with commas, or nothing."""
+    first = next(filter(str.strip, lines), "")
+    if "\0" in first:
+        return "; NUL bytes in it: perhaps UTF-16"
+    name = max(SEPARATORS, key=lambda name: first.count(SEPARATORS[name]))
+    is_used = first.count(SEPARATORS[name]) > first.count(",")
+    return f"; the separators are {name}, not commas" if is_used else ""
+
+
+def _find_column(header: list[str], column: str, synonyms: set[str]) -> list[int]:
+    names = [name.strip().lower() for name in header]
+    wanted = {column} if column in names else synonyms
+    return [place for place, name in enumerate(names) if name in wanted]
 
 
 def files_sha256(paths: Iterable[Path]) -> str:
