@@ -127,7 +127,8 @@ def sentence_encoder(model: Model, *, device: str) -> Encoder:
     for (folder, _), module in zip(parts, network, strict=False):
         if hasattr(module, "auto_model"):
             _check_transformer(module.auto_model, folder, where=model.id, pooled=pooled)
-            hub.check_vocabulary(module.tokenizer, module.auto_model, where=model.id)
+            n_embeddings = module.auto_model.get_input_embeddings().num_embeddings
+            hub.check_vocabulary(module.tokenizer, n_embeddings, where=model.id)
 
     def encode(texts: list[str]) -> np.ndarray:
         return network.encode(

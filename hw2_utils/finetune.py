@@ -6,6 +6,7 @@ import copy
 import functools
 import math
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from hw2_utils import hub, metrics, runs, timing
-from hw2_utils.errors import Hw2Error, explained
+from hw2_utils.errors import Hw2Error, explained, require
 from hw2_utils.hub import Model
 
 if TYPE_CHECKING:
@@ -36,20 +37,25 @@ Rate = (
 
 
 def tokenizer(model: Model) -> PreTrainedTokenizerBase:
-    """The model's own tokenizer; refuses a folder without one."""
-    from transformers import AutoTokenizer
+    """The model's own tokenizer. Raises InputError for a folder without one, or one that doesn't fit the model."""
+    from transformers import AutoConfig, AutoTokenizer
 
     hub.check_tokenizer(model.path)
     with explained(
         "the model has no tokenizer that loads",
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
         where=model.id,
         todo="add the tokenizer's files to the model folder",
     ):
-        return AutoTokenizer.from_pretrained(model.path, trust_remote_code=False)
+        tok = AutoTokenizer.from_pretrained(model.path, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(model.path, trust_remote_code=False)
+    hub.check_vocabulary(tok, getattr(config, "vocab_size", len(tok)), where=model.id)
+    require(
+        tok.pad_token,
+        "the tokenizer has no padding token, so texts of different lengths can't share a batch",
+        where=model.id,
+        todo="name its pad_token in the folder's tokenizer_config.json",
+    )
+    return tok
 
 
 def tokenise(
@@ -78,7 +84,11 @@ def n_truncated(frame: pd.DataFrame, tok: PreTrainedTokenizerBase, *, max_length
 
 
 def classifier(model: Model, *, classes: Sequence[str], seed: int) -> nn.Module:
-    """The pretrained encoder with a new classification head, float32; the head's weights depend on the seed alone."""
+    """The pretrained encoder with a new classification head, float32; the head's weights depend on the seed alone.
+
+    So they do where the folder holds a trained head. `new_weights` of the network names what isn't from the files:
+    the head, and a pooler that they lack. Raises InputError if they lack anything else.
+    """
     import transformers
 
     transformers.set_seed(seed)
@@ -86,22 +96,45 @@ def classifier(model: Model, *, classes: Sequence[str], seed: int) -> nn.Module:
     names = dict(enumerate(classes))
     with explained(
         "the model doesn't load as a text classifier",
-        OSError,
-        ValueError,
-        RuntimeError,
-        KeyError,
         where=model.id,
         todo="give a complete encoder folder in Hugging Face's layout",
     ):
-        return transformers.AutoModelForSequenceClassification.from_pretrained(
+        network, report = transformers.AutoModelForSequenceClassification.from_pretrained(
             model.path,
             num_labels=len(classes),
             id2label=names,
             label2id={v: k for k, v in names.items()},
             dtype="float32",
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # of a head with other classes
+            output_loading_info=True,
             **model.config,
         )
+    base = f"{network.base_model_prefix}."
+    head = [name for name, _ in network.named_parameters() if not name.startswith(base)]
+    hub.check_loaded(report, where=model.id, new=[*head, f"{base}pooler."])
+    network.new_weights = sorted(report["missing_keys"])
+    if not report["missing_keys"].intersection(head):
+        _draw_again(network, head, seed=seed)
+        network.new_weights += head
+    if hasattr(
+        network, "score"
+    ):  # it classifies by a text's last token, which only padding follows
+        network.config.pad_token_id = tokenizer(model).pad_token_id
+    return network
+
+
+def _draw_again(network: Any, names: Sequence[str], *, seed: int) -> None:
+    """The library's first weights for these parameters, as if the files had lacked them."""
+    import transformers
+
+    for name in names:
+        network.get_parameter(name)._is_hf_initialized = False
+        for part, module in network.named_modules():
+            if not part or name.startswith(f"{part}."):
+                module._is_hf_initialized = False
+    transformers.set_seed(seed)
+    network.initialize_weights()
 
 
 def count_parameters(network: nn.Module) -> dict[str, int]:
@@ -113,11 +146,44 @@ def count_parameters(network: nn.Module) -> dict[str, int]:
 
 
 def with_lora(network: nn.Module, peft_config: PeftConfig | None) -> nn.Module:
-    """The network itself, or wrapped by PEFT (adapters start at B = 0, so its output is unchanged)."""
+    """The network itself, or wrapped by PEFT (adapters start at B = 0, so its output is unchanged).
+
+    Raises InputError where PEFT finds no layer to adapt, or would leave new weights at random.
+    """
     from peft import get_peft_model
 
-    # a copy: PEFT writes the model's folder, and lists in an order that changes by process, into what it is given
-    return network if peft_config is None else get_peft_model(network, copy.deepcopy(peft_config))
+    if peft_config is None:
+        return network
+    names, new = linear_names(network), getattr(network, "new_weights", ())
+    with explained(
+        "LoRA doesn't find its layers in this model",
+        ValueError,
+        where="lora_targets",
+        todo=f"name layers in lora_targets; this model has {', '.join(names)}",
+    ):
+        # a copy: PEFT writes the model's folder, and lists in an order that changes by process, into what it is given
+        wrapped = get_peft_model(network, copy.deepcopy(peft_config))
+    saved = {name.partition(".modules_to_save.")[0] for name, _ in wrapped.named_parameters()}
+    prefix = "base_model.model."
+    at_random = [n for n in new if not any(f"{prefix}{n}".startswith(f"{s}.") for s in saved)]
+    modules = dict.fromkeys("pooler" if ".pooler." in n else n.split(".")[0] for n in at_random)
+    require(
+        not at_random,
+        f"{len(at_random)} new weights would stay at random under LoRA, such as {min(at_random, default='')}",
+        where="lora_save",
+        todo=f"name their modules in lora_save, so that they are trained: {', '.join(modules)}",
+    )
+    return wrapped
+
+
+def linear_names(network: nn.Module) -> list[str]:
+    """Last names of the linear layers of a network's encoder, those of attention first."""
+    import torch
+
+    encoder = getattr(network, "base_model", network)
+    linear = [n for n, m in encoder.named_modules() if isinstance(m, torch.nn.Linear)]
+    ordered = sorted(linear, key=lambda name: not re.search("att(e?)n", name))
+    return list(dict.fromkeys(name.split(".")[-1] for name in ordered))
 
 
 @dataclass(frozen=True)

@@ -455,12 +455,11 @@ def check_loaded(report: Mapping[str, Any], *, where: object, new: Sequence[str]
     )
 
 
-def check_vocabulary(tok: Any, network: Any, *, where: object) -> None:
-    """Refuses a tokenizer with more tokens than the network has embeddings."""
-    n_tokens, n_rows = len(tok), network.get_input_embeddings().weight.shape[0]
+def check_vocabulary(tok: Any, n_embeddings: int, *, where: object) -> None:
+    """Refuses a tokenizer with more tokens than the model has embeddings."""
     require(
-        n_tokens <= n_rows,
-        f"the tokenizer has more tokens than the model: {n_tokens} against {n_rows}",
+        len(tok) <= n_embeddings,
+        f"the tokenizer has more tokens than the model: {len(tok)} against {n_embeddings}",
         where=where,
         todo="give the tokenizer that the model was trained with",
     )

@@ -8,11 +8,12 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import math
 import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from unittest.mock import patch
@@ -36,6 +37,16 @@ _LINE_BREAKS = set("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 _OTHER_MODEL = (
     "name a causal language model: a folder with config, safetensors, tokenizer, or a .gguf file"
 )
+_WINDOW_NAMES = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "context_length",
+)
+_LOCAL = re.compile("window|attention_chunk_size|local_attention|index_topk")
+_ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
+TRIAL_TOLERANCE = 1e-3  # nats; float32 differs by 5e-5 in the sample, a misplaced mask by 0.1
 
 
 # ---------------------------------------------------------------------------------------------- prompts
@@ -68,7 +79,8 @@ class LanguageModel:
     """A causal language model and its tokenizer.
 
     `max_tokens` is its context window; each of the tokens `end_ids` ends a text; `start_id` stands for
-    "nothing before".
+    "nothing before"; `prefix` is what its tokenizer puts before every text. Rows of up to `padded_tokens` may share
+    a prefix and a padded batch without changing its numbers; it is computed with a key-value cache if `cached`.
     """
 
     model: PreTrainedModel
@@ -77,14 +89,19 @@ class LanguageModel:
     max_tokens: int
     start_id: int
     end_ids: frozenset[int]
+    prefix: Tokens
+    padded_tokens: float
+    cached: bool = True
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
-        """Token ids of each text, without chat template; control tokens spelt out in it stay plain text."""
-        return (
-            list(map(tuple, self.tokenizer(list(texts), verbose=False)["input_ids"]))
-            if texts
-            else []
-        )
+        """Token ids of each text, without chat template; control tokens spelt out in it stay plain text.
+
+        What the tokenizer appends to a text (an end token) is left out: prompts and answers go on.
+        """
+        if not texts:
+            return []
+        found = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)
+        return [self.prefix + tuple(ids) for ids in found["input_ids"]]
 
 
 def load(path: Path | str, *, device: str = "cpu") -> LanguageModel:
@@ -105,10 +122,11 @@ def load(path: Path | str, *, device: str = "cpu") -> LanguageModel:
     with explained(
         "the model can't be read", where=path, todo=_OTHER_MODEL
     ):  # every reader has its own family of errors
-        model, tokenizer, missing = _read(path)
-    check(not missing, f"{len(missing)} weights are missing, such as {min(missing, default='')}")
-    fits = tokenizer.eos_token and len(tokenizer) <= model.get_input_embeddings().num_embeddings
-    check(fits, "the tokenizer has no end-of-text token or more tokens than the model")
+        model, tokenizer, report = _read(path)
+    hub.check_loaded(report, where=path)
+    check(tokenizer.eos_token, "the tokenizer has no end-of-text token")
+    n_embeddings = model.get_input_embeddings().weight.shape[0]
+    hub.check_vocabulary(tokenizer, n_embeddings, where=path)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     tokenizer.split_special_tokens = (
         True  # "<|im_end|>" in a statement is text, not a control token
@@ -119,15 +137,92 @@ def load(path: Path | str, *, device: str = "cpu") -> LanguageModel:
         tokenizer.bos_token_id,
         model.generation_config.eos_token_id,
     )
-    ends = frozenset(np.ravel(eos if ends is None else ends).tolist())
-    return LanguageModel(
+    lm = LanguageModel(
         model.eval().to(device),
         tokenizer,
         path,
-        model.config.max_position_embeddings,
-        eos if bos is None else bos,
-        ends,
+        max_tokens=_max_tokens(model, tokenizer),
+        start_id=eos if bos is None else bos,
+        end_ids=frozenset(np.ravel(eos if ends is None else ends).tolist()),
+        prefix=_prefix(tokenizer, check),
+        padded_tokens=_padded_tokens(model),
     )
+    with explained("the model can't be computed", where=path, todo=_OTHER_MODEL):
+        rows, plain = _trial(lm)
+    n_shared = len(os.path.commonprefix(rows))
+    causal = np.allclose(
+        *(log_probs[:n_shared] for log_probs in plain), rtol=0, atol=TRIAL_TOLERANCE
+    )
+    check(causal, "not a causal language model: a token's scores change with what follows it")
+    ways = (lm, replace(lm, padded_tokens=0), replace(lm, padded_tokens=0, cached=False))
+    found = next((way for way in ways if _agrees(way, rows, plain)), None)
+    check(found, "its scores in a batch, and one at a time, are not those of a plain forward pass")
+    return found
+
+
+def _max_tokens(model: Any, tokenizer: Any) -> int:
+    """The context window by whichever name the architecture has for it, else the tokenizer's, else none."""
+    shape = model.config.get_text_config().to_dict()
+    return next(
+        (shape[name] for name in _WINDOW_NAMES if shape.get(name)), tokenizer.model_max_length
+    )
+
+
+def _prefix(tokenizer: Any, check: Callable[[object, str], None]) -> Tokens:
+    """The special tokens that the tokenizer puts before a text."""
+    whole, bare = (tokenizer("a", add_special_tokens=on)["input_ids"] for on in (True, False))
+    starts = [k for k in range(len(whole)) if whole[k : k + len(bare)] == bare]
+    check(bare and starts, "its tokenizer's special tokens can't be told from a text's own")
+    return tuple(whole[: starts[0]])
+
+
+def _padded_tokens(model: Any) -> float:
+    """How long rows may be so that padding between a shared prefix and a row's own tokens changes nothing.
+
+    In layers that see a window, tokens of padding push others out of it; other kinds of layers hold a state.
+    """
+    shape = model.config.get_text_config().to_dict()
+    if set(shape.get("layer_types") or ()) - _ATTENTION:
+        return 0
+    windows = [
+        n for name, n in shape.items() if _LOCAL.search(name) and isinstance(n, int) and n > 0
+    ]
+    return min(windows, default=math.inf)
+
+
+def _trial(lm: LanguageModel) -> tuple[list[Tokens], list[np.ndarray]]:
+    """Two rows that begin alike, and their log-probabilities [len(row), n_tokens] by one plain forward each."""
+    import torch
+
+    words = sorted(set(range(len(lm.tokenizer))) - set(lm.tokenizer.all_special_ids))
+    ids = np.random.default_rng(0).choice(words, 20).tolist()
+    rows = [tuple(ids[:4] + ids[18:]), tuple(ids[: min(18, lm.max_tokens)])]
+    with torch.inference_mode():
+        logits = [lm.model(torch.tensor([row], device=lm.model.device)).logits[0] for row in rows]
+    return rows, [found.float().log_softmax(-1).cpu().numpy() for found in logits]
+
+
+def _agrees(lm: LanguageModel, rows: Sequence[Tokens], plain: Sequence[np.ndarray]) -> bool:
+    """Whether the rows' last two tokens have the plain log-probabilities, the last of them as a step of its own."""
+    import torch
+
+    starts = [row[:-1] for row in rows]
+    try:
+        with torch.inference_mode(), warnings.catch_warnings(action="ignore"):
+            for batch, inputs in _batches(
+                lm, starts, needed=[1, 1], batch_size=2, room=1, share_prefix=True
+            ):
+                last = torch.tensor([rows[i][-1] for i in batch], device=lm.model.device)
+                for place in (-2, -1):
+                    logits = lm.model(**inputs, logits_to_keep=1).logits[:, -1]
+                    found = logits.float().log_softmax(-1).cpu().numpy()
+                    expected = [plain[i][place] for i in batch]
+                    if not np.allclose(found, expected, rtol=0, atol=TRIAL_TOLERANCE):
+                        return False
+                    inputs = _next_inputs(inputs, last, list(range(len(batch))))
+    except (AttributeError, TypeError, ValueError, RuntimeError, KeyError, IndexError):
+        return False  # the architecture doesn't take a cache, a mask or positions so
+    return True
 
 
 def _check_folder(path: Path, check: Callable[[object, str], None]) -> None:
@@ -142,8 +237,8 @@ def _check_folder(path: Path, check: Callable[[object, str], None]) -> None:
     )
 
 
-def _read(path: Path) -> tuple[Any, Any, set[str]]:
-    """Model, tokenizer and the names of weights that the checkpoint doesn't hold."""
+def _read(path: Path) -> tuple[Any, Any, dict[str, Any]]:
+    """Model, tokenizer and what transformers says about the weights."""
     import gguf
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -163,13 +258,12 @@ def _read(path: Path) -> tuple[Any, Any, set[str]]:
         model, report = AutoModelForCausalLM.from_pretrained(
             path,
             dtype="float32",
-            attn_implementation="sdpa",
             use_safetensors=True,
             quantization_config=quantization,
             output_loading_info=True,
             **options,
         )
-        return model, AutoTokenizer.from_pretrained(path, **options), set(report["missing_keys"])
+        return model, AutoTokenizer.from_pretrained(path, **options), report
 
 
 # ---------------------------------------------------------------------------------------------- batches
@@ -185,7 +279,8 @@ def _batches(
     """(row indices, model inputs) of each batch: rows of like length together, longest first.
 
     `needed`: how many of a row's last tokens must stay outside the prefix that all rows share. Rows that
-    don't leave `room` in the context window lose their start, with a warning, and share nothing.
+    don't leave `room` in the context window lose their start, with a warning, and share nothing. Rows longer than
+    `lm.padded_tokens` are batches of their own.
     """
     import torch
 
@@ -198,17 +293,27 @@ def _batches(
         warnings.warn(
             f"{n_long} of {len(rows)} inputs exceed {limit} tokens: start cut off", stacklevel=3
         )
-    for group, share in (
-        (order[:n_long], False),
-        (order[n_long:], share_prefix and n_long + 1 < len(rows)),
+    n_alone = sum(len(row) + room > lm.padded_tokens for row in rows)
+    if n_alone > n_long:
+        kind = lm.model.config.model_type
+        warnings.warn(
+            f"{n_alone} of {len(rows)} inputs are computed one at a time: layers of {kind} see only the tokens next "
+            "to a token, or hold a state",
+            stacklevel=3,
+        )
+    n_apart = max(n_long, n_alone)
+    for group, share, size in (
+        (order[:n_long], False, 1 if n_alone else batch_size),
+        (order[n_long:n_apart], False, 1),
+        (order[n_apart:], share_prefix and n_apart + 1 < len(rows), batch_size),
     ):
         most = min((len(rows[i]) - needed[i] for i in group), default=0)
         prefix = os.path.commonprefix([rows[i] for i in group])[:most] if share else ()
         ids = torch.tensor([prefix], device=lm.model.device)
         cache = lm.model(input_ids=ids, use_cache=True, logits_to_keep=1).cache if prefix else None
         with timing.progress_bar(len(group), "prompts") as bar:
-            for start in range(0, len(group), batch_size):
-                batch = group[start : start + batch_size]
+            for start in range(0, len(group), size):
+                batch = group[start : start + size]
                 yield batch, _inputs(lm, [rows[i][len(prefix) :][-limit:] for i in batch], cache)
                 bar.update(len(batch))
 
@@ -224,17 +329,38 @@ def _inputs(
     ids = pad(
         [torch.tensor(suffix) for suffix in suffixes], padding_value=lm.tokenizer.pad_token_id
     )
+    if not lm.cached:
+        return {"input_ids": ids.to(lm.model.device), "use_cache": False}
     mask = pad([torch.ones(len(suffix), dtype=torch.long) for suffix in suffixes])
-    cache = copy.deepcopy(prefix_cache) or DynamicCache(config=lm.model.config)
-    n_prefix = cache.get_seq_length()
-    cache.batch_repeat_interleave(len(suffixes))
+    cache, n_prefix = DynamicCache(config=lm.model.config), 0
+    if prefix_cache:
+        cache = copy.deepcopy(prefix_cache)
+        n_prefix = cache.get_seq_length()
+        cache.batch_repeat_interleave(len(suffixes))
     positions = n_prefix + (mask.cumsum(1) - 1).clamp(min=0)
     tensors = {
         "input_ids": ids,
         "position_ids": positions,
         "attention_mask": torch.nn.functional.pad(mask, (n_prefix, 0), value=1),
     }
-    return {name: tensor.to(lm.model.device) for name, tensor in tensors.items()} | {"cache": cache}
+    found = {name: tensor.to(lm.model.device) for name, tensor in tensors.items()}
+    return found | {"cache": cache, "use_cache": True}
+
+
+def _next_inputs(inputs: dict[str, Any], tokens: Any, going: list[int]) -> dict[str, Any]:
+    """Model inputs for the next token of the rows `going` of a batch, after `tokens` [batch]."""
+    import torch
+
+    if "cache" not in inputs:
+        return inputs | {"input_ids": torch.cat([inputs["input_ids"], tokens[:, None]], 1)[going]}
+    if len(going) < len(tokens):
+        inputs["cache"].batch_select_indices(torch.tensor(going, device=tokens.device))
+    mask, last = inputs["attention_mask"][going], inputs["position_ids"][going, -1:]
+    return inputs | {
+        "input_ids": tokens[going, None],
+        "position_ids": last + 1,
+        "attention_mask": torch.nn.functional.pad(mask, (0, 1), value=1),
+    }
 
 
 # ------------------------------------------------------------------------------------------ preferences
@@ -355,6 +481,8 @@ def token_probabilities(lm: LanguageModel, prompt: str, text: str) -> list[tuple
     import torch
 
     context, whole = lm.encode([prompt.rstrip(), prompt + text])
+    if not context:
+        context, whole = (lm.start_id,), (lm.start_id, *whole)
     with torch.inference_mode():
         probabilities = (
             lm.model(torch.tensor([whole], device=lm.model.device))
@@ -373,12 +501,10 @@ def _greedy(
     lm: LanguageModel, inputs: dict[str, Any], n_tokens: int, stop: Sequence[str]
 ) -> list[list[int]]:
     """New tokens of each row of a batch; a row that is finished leaves it."""
-    import torch
-
     texts: list[list[int]] = [[] for _ in inputs["input_ids"]]
     live = list(range(len(texts)))
     for _ in range(n_tokens):
-        tokens = lm.model(**inputs, use_cache=True, logits_to_keep=1).logits[:, -1].argmax(-1)
+        tokens = lm.model(**inputs, logits_to_keep=1).logits[:, -1].argmax(-1)
         for row, token in zip(live, tokens.tolist(), strict=True):
             texts[row].append(token)
         decoded = lm.tokenizer.batch_decode([texts[row] for row in live])
@@ -389,15 +515,8 @@ def _greedy(
         ]
         if not going:
             break
-        if len(going) < len(live):
-            inputs["cache"].batch_select_indices(torch.tensor(going, device=tokens.device))
         live = [live[k] for k in going]
-        mask, last = inputs["attention_mask"][going], inputs["position_ids"][going, -1:]
-        inputs |= {
-            "input_ids": tokens[going, None],
-            "position_ids": last + 1,
-            "attention_mask": torch.nn.functional.pad(mask, (0, 1), value=1),
-        }
+        inputs = _next_inputs(inputs, tokens, going)
     return texts
 
 
