@@ -1,9 +1,12 @@
-"""Tweets with a sentiment: reads TweetEval's text files, the hub's parquet files or a CSV, says what is wrong."""
+"""Tweets with a sentiment: TweetEval's text files, the hub's parquet files or one CSV file."""
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -14,7 +17,9 @@ from hw2_utils.datafiles import (
     read_csv,
     read_lines,
     read_text,
+    refuse_all,
     require_files,
+    variant_notes,
 )
 from hw2_utils.errors import explained, require
 
@@ -23,87 +28,136 @@ HUB_FILES = {
     "val": "validation-00000-of-00001.parquet",
     "test": "test-00000-of-00001.parquet",
 }
+TEXT_FILES = [f"{split}_{part}.txt" for split in HUB_FILES for part in ("text", "labels")]
 CSV_COLUMNS = {name: {name} for name in ("text", "label", "split")}
+CSV_SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("val", "validation", "dev"), "val")
+LAYOUTS = (
+    "give a folder with {train,val,test}_text.txt, {train,val,test}_labels.txt and mapping.txt, "
+    "or with {train,validation,test}-00000-of-00001.parquet, or one CSV file with commas, not "
+    "tabs, columns text, label and, if you like, split, and a name that ends in .csv"
+)
+MAX_ROWS, MAX_BYTES = 2_000_000, 2**30  # of a parquet file, uncompressed
+MIN_PER_CLASS = 10  # a tenth of fewer is no tweet
 Tweets = (
     Dataset  # columns id, text, label (a class name); classes in the order of the label numbers
 )
 
 
+class Row(NamedTuple):
+    """A tweet as its file has it, and where."""
+
+    split: str
+    where: str
+    text: object
+    label: str
+
+
 def read(
     folder: Path | str, *, classes: tuple[str, ...] = ("negative", "neutral", "positive")
 ) -> Tweets:
-    """Reads a folder in TweetEval's own layout or, if it holds no `*_text.txt`, in the hub's; or one CSV file.
+    """Reads a folder in TweetEval's own layout or in the hub's; or one CSV file.
 
-    TweetEval: `{train,val,test}_text.txt` and `_labels.txt`, one tweet a line, and `mapping.txt` (label
-    number, tab, class name). Hub: `{train,validation,test}-00000-of-00001.parquet` (columns text, label);
-    class names from `mapping.txt` or, where there is none, from `classes`. CSV: columns text, label (any names, any
-    number of them) and split (train, val or test); without split 80, 10 and 10 % of each class, by a fixed draw.
-    Raises InputError: a missing folder or file, not UTF-8, unequal line counts, an empty split, a bad
-    mapping, a label outside it, one class in train. Blank, duplicate and overlong tweets are kept and noted.
+    TweetEval: `{train,val,test}_text.txt` and `_labels.txt`, one tweet a line, and `mapping.txt`
+    (label number, tab, class name). Hub, where there is no `*_text.txt`: HUB_FILES (columns text,
+    label); class names from their metadata or `mapping.txt`; without, labels that are strings name
+    them, and numbers are `classes`. CSV: columns text, label (two or more names) and split (train,
+    val or test); without split 80, 10 and 10 % of each class, by a fixed draw.
+    Raises InputError: a missing folder or file, not UTF-8, unequal line counts, an empty split,
+    a bad mapping, class names that disagree, a label outside them, one class in train, a parquet
+    file over MAX_ROWS or MAX_BYTES. Blank, duplicate and overlong tweets, classes without a tweet
+    and labels that may be one are kept and noted.
     """
     folder = Path(folder)
-    if folder.suffix == ".csv":
-        (splits, classes), files = _read_csv(folder), [folder]
+    files = _find_files(folder)
+    if files == [folder]:
+        rows, names, notes = _read_csv(folder)
+    elif folder / TEXT_FILES[0] in files:
+        rows, names, notes = _read_text_files(folder)
     else:
-        splits, classes, files = _read_folder(folder, classes)
+        rows, names, notes = _read_hub(folder, classes)
+    refuse_all(
+        (
+            (row.where, f"label {row.label!r:.80} is not in the mapping")
+            for row in rows
+            if row.label not in names
+        ),
+        todo=f"labels are {names!s:.500}",
+    )
+    refuse_all(
+        ((row.where, f"text is {row.text!r:.80}") for row in rows if not isinstance(row.text, str)),
+        todo="give each tweet a text",
+    )
+    splits = {split: _frame(split, rows, names, folder) for split in HUB_FILES}
     require(
         splits["train"]["label"].nunique() > 1,
         "train has one class only",
         where=folder,
         todo="add tweets of another class",
     )
-    return Tweets(splits, classes, _notes(splits), files_sha256(files))
+    classes = tuple(dict.fromkeys(names.values()))
+    notes += _class_notes(splits, classes) + _notes(splits)
+    return Tweets(splits, classes, notes, files_sha256(files))
 
 
-def _read_folder(
-    folder: Path, classes: tuple[str, ...]
-) -> tuple[dict[str, pd.DataFrame], tuple[str, ...], list[Path]]:
-    is_hub = any(folder.glob("*.parquet")) and not any(folder.glob("*_text.txt"))
-    text_files = [f"{split}_{part}.txt" for split in HUB_FILES for part in ("text", "labels")]
-    names = list(HUB_FILES.values()) if is_hub else text_files
-    names += ["mapping.txt"] if not is_hub or (folder / "mapping.txt").exists() else []
-    require_files(folder, names)
-    classes = _read_mapping(folder / "mapping.txt") if "mapping.txt" in names else classes
-    read_split = _read_parquet if is_hub else _read_text_files
-    splits = {
-        split: _frame(split, *read_split(folder, split), classes=classes) for split in HUB_FILES
-    }
-    return splits, classes, [folder / name for name in names]
+def _find_files(path: Path) -> list[Path]:
+    """The files of the layout that is there."""
+    if path.suffix.lower() == ".csv":
+        return [path]
+    require(not path.is_file(), "the file is in none of the layouts", where=path, todo=LAYOUTS)
+    is_hub = any(path.glob("*.parquet")) and not any(path.glob("*_text.txt"))
+    names = list(HUB_FILES.values()) if is_hub else list(TEXT_FILES)
+    names += ["mapping.txt"] if not is_hub or (path / "mapping.txt").exists() else []
+    require_files(path, names, todo=LAYOUTS)
+    return [path / name for name in names]
 
 
-def _read_csv(path: Path) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
-    rows = read_csv(path, CSV_COLUMNS, optional="split")
-    for where, row in rows:
-        require(
-            row["label"].strip(),
-            "the label is empty",
-            where=where,
-            todo="fill it in or delete the row",
-        )
-        require(
-            row.get("split", "train") in HUB_FILES,
-            f"split {row.get('split')!r:.80} is none",
-            where=where,
+def _read_csv(path: Path) -> tuple[list[Row], dict[str, str], list[str]]:
+    """Rows, the class of each label, and what is to note."""
+    records, notes = read_csv(path, CSV_COLUMNS, optional="split"), []
+    labels = [record["label"].strip() for _, record in records]
+    refuse_all(
+        (
+            (where, "the label is empty")
+            for (where, _), label in zip(records, labels, strict=True)
+            if not label
+        ),
+        todo="fill it in or delete the row",
+    )
+    if any("split" in record for _, record in records):
+        refuse_all(
+            (
+                (where, f"split {record['split']!r:.80} is none")
+                for where, record in records
+                if record["split"].strip().lower() not in CSV_SPLITS
+            ),
             todo="use train, val or test",
         )
-    frame = pd.DataFrame([row for _, row in rows], columns=list(CSV_COLUMNS))
-    frame["label"] = frame["label"].str.strip()
-    if frame["split"].isna().all():
-        by_class = frame["label"].sample(frac=1, random_state=0).groupby(frame["label"])
-        place = by_class.cumcount() / by_class.transform("size")
-        frame["split"] = place.map(lambda share: list(HUB_FILES)[(share >= 0.8) + (share >= 0.9)])
-    classes = tuple(sorted(set(frame["label"])))
-    return {
-        split: _frame(
-            split,
-            own["text"].tolist(),
-            [str(classes.index(label)) for label in own["label"]],
-            str(path),
-            classes=classes,
-        )
-        for split in HUB_FILES
-        for own in [frame[frame["split"] == split]]
-    }, classes
+        splits = [CSV_SPLITS[record["split"].strip().lower()] for _, record in records]
+    else:
+        splits, notes = _draw_splits(pd.Series(labels, dtype=object), path)
+    rows = [
+        Row(split, where, record["text"], label)
+        for split, (where, record), label in zip(splits, records, labels, strict=True)
+    ]
+    return rows, {label: label for label in sorted(set(labels))}, notes
+
+
+def _draw_splits(labels: pd.Series, path: Path) -> tuple[list[str], list[str]]:
+    """A split for each label, 80, 10 and 10 % of each class, and what is to note."""
+    counts = labels.value_counts().to_dict()
+    few = {name: count for name, count in counts.items() if count < MIN_PER_CLASS}
+    require(
+        not few or len(few) < len(counts),
+        "; ".join([f"too few tweets: {few!s:.200}", *variant_notes(counts, what="labels")]),
+        where=path,
+        todo=f"have at least {MIN_PER_CLASS} tweets a class, to draw 80, 10 and 10 % of it, "
+        "or add a column split with train, val and test",
+    )
+    by_class = labels.sample(frac=1, random_state=0).groupby(labels)
+    place = by_class.cumcount() / by_class.transform("size")
+    splits = [list(HUB_FILES)[(share >= 0.8) + (share >= 0.9)] for share in place.sort_index()]
+    note = f"classes with fewer than {MIN_PER_CLASS} tweets have none in test: {few!s:.200}"
+    return splits, [note] if few else []
 
 
 def subset(tweets: Tweets, *, max_train_examples: int, seed: int = 0) -> Tweets:
@@ -146,51 +200,114 @@ def _read_mapping(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read_text_files(folder: Path, split: str) -> tuple[list[str], list[str], str]:
-    texts, labels = (read_lines(folder / f"{split}_{part}.txt") for part in ("text", "labels"))
-    what = f"{split}_text.txt has {len(texts)} lines, {split}_labels.txt has {len(labels)}"
+def _read_text_files(folder: Path) -> tuple[list[Row], dict[str, str], list[str]]:
+    """Rows, the class of each label, and what is to note."""
+    names, rows = _read_mapping(folder / "mapping.txt"), []
+    for split in HUB_FILES:
+        texts, labels = (read_lines(folder / f"{split}_{part}.txt") for part in ("text", "labels"))
+        require(
+            len(texts) == len(labels),
+            f"{split}_text.txt has {len(texts)} lines, {split}_labels.txt has {len(labels)}",
+            where=folder,
+            todo="give each tweet one line in both files",
+        )
+        rows += [
+            Row(split, f"{folder / split}_labels.txt, row {row}", text, label.strip())
+            for row, (text, label) in enumerate(zip(texts, labels, strict=True), 1)
+        ]
+    return rows, _numbered(names), []
+
+
+def _numbered(names: tuple[str, ...]) -> dict[str, str]:
+    return {str(number): name for number, name in enumerate(names)}
+
+
+def _read_hub(
+    folder: Path, default: tuple[str, ...]
+) -> tuple[list[Row], dict[str, str], list[str]]:
+    """Rows, the class of each label, and what is to note."""
+    rows, labels, given = [], [], {}
+    for split, name in HUB_FILES.items():
+        tweets, given[name] = _read_parquet(folder / name)
+        labels += [label for _, label in tweets]
+        rows += [
+            Row(
+                split,
+                f"{folder / name}, row {row}",
+                text,
+                "" if label is None else str(label).strip(),
+            )
+            for row, (text, label) in enumerate(tweets, 1)
+        ]
+    if (folder / "mapping.txt").exists():
+        given = {name: names for name, names in given.items() if names}
+        given["mapping.txt"] = _read_mapping(folder / "mapping.txt")
+    classes = next(reversed(given.values()))
     require(
-        len(texts) == len(labels), what, where=folder, todo="give each tweet one line in both files"
+        set(given.values()) == {classes},
+        f"the class names differ: {given!s:.500}",
+        where=folder,
+        todo="take all files from one data set; correct mapping.txt or delete it",
     )
-    return texts, [label.strip() for label in labels], f"{folder / split}_labels.txt"
+    strings = {label.strip() for label in labels if isinstance(label, str)} - {""}
+    if strings & set(classes or strings):
+        return rows, {name: name for name in classes or sorted(strings)}, []
+    if classes:
+        return rows, _numbered(classes), []
+    highest = max((label for label in labels if isinstance(label, int)), default=-1)
+    require(
+        highest >= len(default) - 1,
+        f"no class names, and labels up to {highest}: that is not {', '.join(default)}",
+        where=folder,
+        todo="add mapping.txt: a line a class, its number, a tab, its name",
+    )
+    note = f"no file has class names, so labels are {_numbered(default)}"
+    return rows, _numbered(default), [note]
 
 
-def _read_parquet(folder: Path, split: str) -> tuple[list[str], list[str], str]:
+def _read_parquet(path: Path) -> tuple[list[tuple[object, object]], tuple[str, ...]]:
+    """Texts with labels of a parquet file, and the class names in the metadata of the hub."""
     from pyarrow import ArrowException, parquet
 
-    path = folder / HUB_FILES[split]
-    with explained(
-        "no text and label",
-        ArrowException,
-        KeyError,
-        OSError,
-        ValueError,
-        where=path,
-        todo="replace it",
+    kinds = (ArrowException, AttributeError, KeyError, OSError, TypeError, ValueError)
+    todo = "replace it by a parquet file with the columns text and label"
+    with (
+        explained("no text and label", *kinds, where=path, todo=todo),
+        parquet.ParquetFile(path) as file,
     ):
-        table = parquet.read_table(path).select(["text", "label"]).to_pydict()
-        return table["text"], [str(label) for label in table["label"]], str(path)
-
-
-def _frame(
-    split: str, texts: list, labels: list[str], where: str, *, classes: tuple
-) -> pd.DataFrame:
-    names = {str(number): name for number, name in enumerate(classes)}
-    require(texts, f"the {split} split is empty", where=where, todo="give it at least one tweet")
-    for row, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
-        what = (
-            f"text is {text!r:.80}"
-            if label in names
-            else f"label {label!r:.80} is not in the mapping"
-        )
+        absent = {"text", "label"} - set(file.schema_arrow.names)
+        if absent:
+            raise ValueError(f"{absent} does not exist, the columns are {file.schema_arrow.names}")
+        groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+        n_rows, n_bytes = file.metadata.num_rows, sum(group.total_byte_size for group in groups)
         require(
-            label in names and isinstance(text, str),
-            what,
-            where=f"{where}, row {row}",
-            todo=f"labels are {names}, text a string",
+            n_rows <= MAX_ROWS and n_bytes <= MAX_BYTES,
+            f"too large: {n_rows:,} rows, {n_bytes:,} bytes uncompressed",
+            where=path,
+            todo=f"give at most {MAX_ROWS:,} rows and {MAX_BYTES:,} bytes",
         )
-    ids = [f"{split}/{row}" for row in range(len(texts))]
-    return pd.DataFrame({"id": ids, "text": texts, "label": [names[label] for label in labels]})
+        table = file.read(columns=["text", "label"])
+        metadata = json.loads((table.schema.metadata or {}).get(b"huggingface", "{}"))
+        feature = metadata.get("info", {}).get("features", {}).get("label", {})
+        texts, labels = (table[name].to_pylist() for name in ("text", "label"))
+        return list(zip(texts, labels, strict=True)), tuple(feature.get("names", ()))
+
+
+def _frame(split: str, rows: list[Row], names: dict[str, str], folder: Path) -> pd.DataFrame:
+    own = [row for row in rows if row.split == split]
+    require(own, f"the {split} split is empty", where=folder, todo="give it at least one tweet")
+    ids = [f"{split}/{number}" for number in range(len(own))]
+    texts, labels = [row.text for row in own], [names[row.label] for row in own]
+    return pd.DataFrame({"id": ids, "text": texts, "label": labels})
+
+
+def _class_notes(splits: dict[str, pd.DataFrame], classes: tuple[str, ...]) -> list[str]:
+    """What is to note about classes without a tweet in train, and classes that may be one."""
+    trained = set(splits["train"]["label"])
+    counts = Counter(label for frame in splits.values() for label in frame["label"])
+    absent = [f"{name} ({counts[name]} elsewhere)" for name in classes if name not in trained]
+    notes = [f"classes without a tweet in train: {', '.join(absent)}"] if absent else []
+    return notes + variant_notes({name: counts[name] for name in classes}, what="labels")
 
 
 def _notes(splits: dict[str, pd.DataFrame]) -> list[str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections import Counter
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet as pq
 
 from hw2_utils import tweets
 from hw2_utils.errors import InputError
@@ -66,6 +69,109 @@ def test_hub_layout_gives_the_same_rows(tmp_path):
     for split in text.splits:
         pd.testing.assert_frame_equal(text.splits[split], hub.splits[split])
     assert hub.classes == CLASSES
+
+
+def write_named_parquet(folder: Path, splits: dict, names: list[str], *, without: str = "") -> Path:
+    """As `write_parquet`, with the class names that the library `datasets` would write."""
+    for path in write_parquet(folder, splits).glob("*.parquet"):
+        if without and path.name.startswith(without):
+            continue
+        feature = {"names": names, "_type": "ClassLabel"}
+        info = json.dumps({"info": {"features": {"label": feature}}})
+        table = pq.read_table(path)
+        pq.write_table(table.replace_schema_metadata({"huggingface": info}), path)
+    return folder
+
+
+def labels_of(data: tweets.Tweets) -> dict[str, list[str]]:
+    return {split: frame["label"].tolist() for split, frame in data.splits.items()}
+
+
+TWO = {"train": (["a", "b"], [1, 0]), "val": (["c"], [0]), "test": (["d"], [1])}
+
+
+def test_hub_class_names_come_from_the_files_own_metadata(tmp_path):
+    data = tweets.read(write_named_parquet(tmp_path, TWO, ["non_irony", "irony"]))
+    assert data.classes == ("non_irony", "irony") and data.notes == []
+    assert labels_of(data)["train"] == ["irony", "non_irony"]
+    (tmp_path / "mapping.txt").write_text("0\tnon_irony\n1\tirony\n")
+    assert tweets.read(tmp_path).classes == ("non_irony", "irony")
+    (tmp_path / "mapping.txt").write_text("0\tirony\n1\tnon_irony\n")
+    with pytest.raises(InputError, match=r"the class names differ: .*mapping\.txt': \('irony'"):
+        tweets.read(tmp_path)
+
+
+@pytest.mark.parametrize("other", [["irony", "non_irony"], ["non_irony", "irony", "x"], None])
+def test_hub_class_names_are_the_same_in_all_files(tmp_path, other):
+    write_named_parquet(tmp_path, TWO, ["non_irony", "irony"], without="test" if not other else "")
+    if other:
+        (tmp_path / "other").mkdir()
+        source = write_named_parquet(tmp_path / "other", TWO, other)
+        name = "test-00000-of-00001.parquet"
+        (source / name).rename(tmp_path / name)
+    with pytest.raises(InputError, match="the class names differ"):
+        tweets.read(tmp_path)
+
+
+def test_a_class_that_the_metadata_names_and_nobody_has_is_noted(tmp_path):
+    splits = TWO | {"val": (["c"], [2])}
+    data = tweets.read(write_named_parquet(tmp_path, splits, ["a", "b", "c", "d"]))
+    assert data.classes == ("a", "b", "c", "d")
+    assert data.notes == ["classes without a tweet in train: c (1 elsewhere), d (0 elsewhere)"]
+
+
+def test_hub_labels_that_are_names_are_the_classes(tmp_path):
+    splits = {
+        "train": (["a", "b"], ["pos", " neg"]),
+        "val": (["c"], ["neg"]),
+        "test": (["d"], ["pos"]),
+    }
+    data = tweets.read(write_parquet(tmp_path, splits))
+    assert data.classes == ("neg", "pos") and data.notes == []
+    assert labels_of(data)["train"] == ["pos", "neg"]
+    (tmp_path / "mapping.txt").write_text("0\tpos\n1\tneg\n")
+    assert tweets.read(tmp_path).classes == ("pos", "neg")
+    (tmp_path / "mapping.txt").write_text("0\tpos\n1\tother\n")
+    with pytest.raises(InputError, match="2 problems\n.*label 'neg' is not in the mapping"):
+        tweets.read(tmp_path)
+
+
+@pytest.mark.parametrize("bad", [None, "", " "])
+def test_hub_labels_that_are_no_names_are_refused(tmp_path, bad):
+    splits = {
+        "train": (["a", "b", "c"], ["x", bad, "y"]),
+        "val": (["c"], ["x"]),
+        "test": (["d"], ["y"]),
+    }
+    with pytest.raises(InputError, match="parquet, row 2: label '' is not in the mapping"):
+        tweets.read(write_parquet(tmp_path, splits))
+
+
+def test_numbers_as_text_stand_for_the_classes_of_the_mapping(tmp_path):
+    splits = {"train": (["a", "b"], ["0", "1"]), "val": (["c"], ["0"]), "test": (["d"], ["1"])}
+    write_parquet(tmp_path, splits)
+    (tmp_path / "mapping.txt").write_text("0\tpos\n1\tneg\n")
+    assert labels_of(tweets.read(tmp_path))["train"] == ["pos", "neg"]
+
+
+def test_default_classes_are_noted(tmp_path):
+    data = tweets.read(write_parquet(tmp_path, SMALL))
+    assert data.classes == CLASSES
+    assert len(data.notes) == 1 and data.notes[0].startswith("no file has class names")
+
+
+@pytest.mark.parametrize("rows, length", [(2_000_001, 1), (3, 2**21)])
+def test_a_parquet_file_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch, rows, length):
+    monkeypatch.setattr(tweets, "MAX_BYTES", 2**22)
+    write_parquet(tmp_path, SMALL)
+    texts = [letter * length for letter in "abc"] if rows == 3 else ["x"] * rows
+    table = pa.table({"text": texts, "label": [0] * rows})
+    path = tmp_path / "test-00000-of-00001.parquet"
+    pq.write_table(table, path, compression="zstd")
+    assert path.stat().st_size < 2**20
+    with pytest.raises(InputError, match=r"too large: .*\n.* at most 2,000,000 rows") as caught:
+        tweets.read(tmp_path)
+    assert f"{rows:,} rows" in str(caught.value)
 
 
 def test_hub_class_names_come_from_the_mapping_file_or_the_caller(tmp_path):
@@ -255,9 +361,15 @@ def test_a_csv_without_splits_is_cut_in_8_1_1_of_each_class_the_same_each_time(s
     ("text", "message"),
     [
         ("text,label\na,x\nb,\n", "row 3: the label is empty"),
-        ("text,label,split\na,x,dev\n", "split 'dev'"),
+        (
+            "text,label,split\na,x,fit\nb,y,\n",
+            r"2 problems\n  row 2: split 'fit' .*\n  row 3: split ''",
+        ),
+        ("text,label\na,\nb,x\nc, \n", r"2 problems\n  row 2: the label is empty\n  row 4: "),
+        ("text,label,splits\na,x,train\n", "nearly right: 'splits'"),
+        ("text;label\na;x\n", "the separators are semicolons"),
         ("text,topic\na,x\n", "columns for label"),
-        ("text,label\na,x\nb,y\n", "split is empty"),
+        ("text,label\na,x\nb,y\n", r"too few tweets: .*\n.*at least 10 .*column split"),
         ("text,label\n", "split is empty|one class"),
         ('text,label\n"a,x\n', "broken CSV"),
         ("text,label,split\na,x,train\nb,x,val\nc,y,test\n", "one class only"),
@@ -267,3 +379,47 @@ def test_csv_files_that_are_refused(tmp_path, text, message):
     (tmp_path / "own.csv").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=message):
         tweets.read(tmp_path / "own.csv")
+
+
+def test_splits_go_by_the_names_that_others_use(tmp_path):
+    path = tmp_path / "own.CSV"
+    path.write_text("text,label,split\na,x,Train\nb,y, train\nc,x,validation\nd,y,dev\ne,x,TEST\n")
+    sizes = {split: len(frame) for split, frame in tweets.read(path).splits.items()}
+    assert sizes == {"train": 2, "val": 2, "test": 1}
+
+
+@pytest.mark.parametrize(
+    "labels", [["Neg", "neg", "pos"], ["1", "1.0", "-1"], ["a b", "a  b", "c"]]
+)
+def test_labels_that_may_be_one_are_noted_with_their_counts(tmp_path, labels):
+    path = tmp_path / "own.csv"
+    rows = [f"tweet {n} {label},{label}" for label in labels for n in range(10)]
+    path.write_text("\n".join(["text,label", *rows]))
+    data = tweets.read(path)
+    assert len(data.classes) == 3
+    found = sorted(f"{label!r} (10)" for label in labels[:2])
+    assert data.notes == [f"labels that may be one are kept apart: {', '.join(found)}"]
+
+
+def test_too_few_tweets_to_draw_from_are_refused_with_labels_that_may_be_one(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("text,label\n" + "a,Neg\n" * 5 + "b,neg\n" * 5 + "c,pos\n" * 9)
+    with pytest.raises(InputError, match=r"'pos': 9.*; labels that may be one .*'neg' \(5\)"):
+        tweets.read(path)
+
+
+def test_a_class_too_small_to_draw_from_is_noted(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("text,label\n" + "".join(f"{n},{'ab'[n < 9]}\n" for n in range(40)))
+    data = tweets.read(path)
+    assert data.notes == ["classes with fewer than 10 tweets have none in test: {'b': 9}"]
+    assert set(data.splits["test"]["label"]) == {"a"}
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "train.parquet", "a.json", "a.zip", "tweets"])
+def test_a_file_in_no_layout_is_refused_with_the_layouts(tmp_path, name):
+    (tmp_path / name).write_text("text\tlabel\na\tx\n")
+    with pytest.raises(
+        InputError, match=r"in none of the layouts\n.*commas, not tabs.*ends in \.csv"
+    ):
+        tweets.read(tmp_path / name)

@@ -81,6 +81,11 @@ def ids(cases: list[tuple[str, Change, str]]) -> list[str]:
 # Tweets
 
 
+def drop_all(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
 def tweets_folder(folder: Path) -> Path:
     for split, texts, labels in (
         ("train", ["bad", "so so", "good", "fine"], "0122"),
@@ -109,11 +114,6 @@ def hub(**changed: object) -> Change:
     return change
 
 
-def drop_all(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-
-
 TWEETS_REFUSED = [
     ("no folder", lambda folder: [drop_all(folder), folder.rmdir()], r"no such folder"),
     ("empty folder", drop_all, r"missing: train_text\.txt, train_labels\.txt, .*mapping\.txt"),
@@ -129,6 +129,27 @@ TWEETS_REFUSED = [
         "labels too few",
         put("train_labels.txt", "0\n1\n2\n"),
         r"train_text\.txt has 4 lines, train_labels\.txt has 3",
+    ),
+    (
+        "labels outside the mapping in several files",
+        both(put("train_labels.txt", "0\n7\n2\n8\n"), put("test_labels.txt", "x\n2\n")),
+        r"sentiment: 3 problems\n  train_labels\.txt, row 2: label '7' .*\n"
+        r"  train_labels\.txt, row 4: label '8' .*\n  test_labels\.txt, row 1: label 'x'",
+    ),
+    (
+        "names in another case",
+        lambda folder: (folder / "train_text.txt").rename(folder / "Train_text.txt"),
+        r"missing: train_text\.txt\n .*one CSV file.*; found: Train_text\.txt, ",
+    ),
+    (
+        "CSV files in the folder",
+        both(drop_all, put("train.csv", "text,label\n"), put("test.csv", "text,label\n")),
+        r"missing: train_text.*\n.*one CSV file with commas.*; found: test\.csv, train\.csv",
+    ),
+    (
+        "folders in the folder",
+        both(drop_all, lambda folder: (folder / "irony").mkdir()),
+        r"missing: train_text.*\n.*; found: irony/",
     ),
     (
         "blank label line too many",
@@ -165,12 +186,12 @@ TWEETS_REFUSED = [
     (
         "empty train",
         both(put("train_text.txt", ""), put("train_labels.txt", "")),
-        r"train.*train split is empty",
+        r"sentiment: the train split is empty",
     ),
     (
         "empty val",
         both(put("val_text.txt", ""), put("val_labels.txt", "")),
-        r"val_labels.*val split is empty",
+        r"sentiment: the val split is empty",
     ),
     (
         "only a BOM in test",
@@ -235,6 +256,31 @@ TWEETS_REFUSED = [
         hub(test=b"PAR1 and no more"),
         r"test-00000-of-00001\.parquet: no text and label",
     ),
+    (
+        "hub shards",
+        both(
+            hub(train=None),
+            put("train-00000-of-00002.parquet", b""),
+            put("train-00001-of-00002.parquet", b""),
+        ),
+        r"missing: train-00000-of-00001\.parquet\n .*found: train-00000-of-00002\.parquet, ",
+    ),
+    (
+        "hub files of another name",
+        both(hub(validation=None), put("dev-00000-of-00001.parquet", b"")),
+        r"missing: validation-00000-of-00001\.parquet\n .*found: .*dev-00000-of-00001\.parquet",
+    ),
+    ("hub file that is a pointer", hub(test=b"version https://git-lfs"), r"no text and label"),
+    (
+        "hub labels that are lists",
+        hub(test={"text": ["a", "b"], "label": [[0], [1]]}),
+        r"test-0.*parquet: 2 problems\n  row 1: label '\[0\]' is not in the mapping",
+    ),
+    (
+        "hub labels of two classes and no names",
+        hub(**{s: {"text": ["a", "b"], "label": [0, 1]} for s in ("train", "validation", "test")}),
+        r"no class names, and labels up to 1: that is not negative, .*\n .*mapping\.txt",
+    ),
     ("hub file that is empty", hub(train=b""), r"train-00000-of-00001\.parquet: no text and label"),
     (
         "hub without labels",
@@ -249,7 +295,7 @@ TWEETS_REFUSED = [
     (
         "hub label missing",
         hub(test={"text": ["a", "b"], "label": pd.array([0, None], "Int64")}),
-        r"test-0.*parquet, row 2: label 'None'",
+        r"test-0.*parquet, row 2: label ''",
     ),
     (
         "hub text missing",
@@ -259,12 +305,12 @@ TWEETS_REFUSED = [
     (
         "hub text that is a number",
         hub(train={"text": [1, 2], "label": [0, 1]}),
-        r"train-0.*, row 1: text is 1",
+        r"train-0.*: 2 problems\n  row 1: text is 1\n  row 2: text is 2\n",
     ),
     (
         "hub split without rows",
         hub(validation={"text": [], "label": []}),
-        r"validation-0.*val split is empty",
+        r"sentiment: the val split is empty",
     ),
     (
         "hub with one class",
