@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from hw2_utils.datafiles import read_csv
+from hw2_utils.datafiles import read_csv, refuse_all, variant_notes
 from hw2_utils.errors import require
 from hw2_utils.hub import file_sha256
 
@@ -37,31 +38,29 @@ def read(path: Path) -> Statements:
     statements are empty, contradict one another, or all have one label.
     """
     path = Path(path)
-    examples, first_seen = [], {}
-    for where, row in read_csv(path, COLUMNS, optional="topic"):
-        statement, label = row["statement"], LABELS.get(row["label"].strip().lower())
-        require(
-            statement.strip(),
-            "the statement is empty",
-            where=where,
-            todo="write it or delete the row",
+    rows = read_csv(path, COLUMNS, optional="topic")
+    refuse_all(
+        ((where, "the statement is empty") for where, row in rows if not row["statement"].strip()),
+        todo="write it or delete the row",
+    )
+    refuse_all(
+        (
+            (where, f"unknown label {row['label']!r:.80}")
+            for where, row in rows
+            if row["label"].strip().lower() not in LABELS
+        ),
+        todo="use true, false, 1 or 0",
+    )
+    examples = [
+        (
+            f"test/{number}",
+            row["statement"],
+            LABELS[row["label"].strip().lower()],
+            row.get("topic", "").strip() or None,
         )
-        require(
-            label,
-            f"unknown label {row['label']!r:.80}",
-            where=where,
-            todo="use true, false, 1 or 0",
-        )
-        first, first_label = first_seen.setdefault(" ".join(statement.split()), (where, label))
-        require(
-            label == first_label,
-            f"{statement!r:.100} is {label} here and {first_label} in {first}",
-            where=where,
-            todo="keep the row that is right",
-        )
-        examples.append(
-            (f"test/{len(examples)}", statement, label, row.get("topic", "").strip() or None)
-        )
+        for number, (_, row) in enumerate(rows)
+    ]
+    _refuse_contradictions([where for where, _ in rows], examples)
     # object: a column holds exactly what the file holds, and an absent topic stays None
     frame = pd.DataFrame(examples, columns=["id", "statement", "label", "topic"], dtype=object)
     found = sorted(set(frame["label"]))
@@ -71,6 +70,20 @@ def read(path: Path) -> Statements:
         where=path,
         todo="give both labels",
     )
+    notes = variant_notes(Counter(frame["topic"].dropna()), what="topics")
     repeats = int(frame.duplicated(["statement", "label"]).sum())
-    notes = [f"{repeats} exact repeat(s) of an earlier statement, kept"] if repeats else []
+    notes += [f"{repeats} exact repeat(s) of an earlier statement, kept"] if repeats else []
     return Statements(frame, notes, file_sha256(path))
+
+
+def _refuse_contradictions(places: list[str], examples: list[tuple]) -> None:
+    """Raises InputError with all rows whose statement has another label further up."""
+    first_seen: dict[str, tuple[str, str]] = {}
+    problems = []
+    for where, (_, statement, label, _) in zip(places, examples, strict=True):
+        row = where.rpartition(", ")[2]
+        first, first_label = first_seen.setdefault(" ".join(statement.split()), (row, label))
+        if label != first_label:
+            what = f"{statement!r:.100} is {label} here and {first_label} in {first}"
+            problems.append((where, what))
+    refuse_all(problems, todo="keep the rows that are right")

@@ -63,6 +63,23 @@ REFUSED = {
         "row 4",
         "row 2",
     ),
+    "all contradictions": (
+        HEAD + "A.,1\nB.,0\nA.,0\nB.,1\nC.,1\nA.,0\n",
+        "3 problems",
+        "row 4: 'A.' is false here and true in row 2",
+        "row 5: 'B.' is true here and false in row 3",
+        "row 7: 'A.'",
+    ),
+    "all unknown labels": (HEAD + "A.,1.0\nB.,0\nC.,yes\n", "2 problems", "row 2: ", "'yes'"),
+    "all empty statements": (HEAD + ',1\nB.,0\n" ",1\n', "2 problems", "row 2: ", "row 4: "),
+    "more contradictions than a message lists": (
+        HEAD + "A.,1\n" + "A.,0\n" * 31,
+        "31 problems",
+        "row 22: ",
+        "and 11 more",
+    ),
+    "labels nearly right": ("statement,labels\nA.,1\n", "nearly right: 'labels'"),
+    "topics": ("statement,label,topics\nA.,1,a\nB.,0,b\n", "nearly right: 'topics'"),
     "one class": (HEAD + "A.,true\nB.,1\n", "2 statements, labels ['true'] only"),
 }
 
@@ -159,6 +176,12 @@ def test_refuses_a_place_without_a_file(place: str, tmp_path: Path) -> None:
 def test_topics_are_text_or_none(tmp_path: Path) -> None:
     data = statements.read(written(tmp_path, "topic,statement,label\nspace,A.,1\n,B.,0\nNA,C.,0\n"))
     assert data.frame["topic"].tolist() == ["space", None, "NA"]
+
+
+def test_topics_that_may_be_one_are_noted(tmp_path: Path) -> None:
+    rows = "statement,label,topic\nA.,1,Space\nB.,0,space\nC.,0,space\nD.,1,\n"
+    notes = statements.read(written(tmp_path, rows)).notes
+    assert notes == ["topics that may be one are kept apart: 'Space' (1), 'space' (2)"]
 
 
 def test_repeats_are_kept_and_counted(tmp_path: Path) -> None:
