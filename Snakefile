@@ -1,42 +1,49 @@
-# The chain and the sweeps. Started by `python -m hw2_utils chain`, which holds the lock and chooses the cores.
-import re
+# The chain and the sweeps. Started by `python -m hw2_utils chain`, which holds the lock and chooses the cores, and
+# which takes away the stamp of every run that no longer holds: what a run depends on is the record's own business.
+import os
+import shlex
 import sys
-from hw2_utils import paths, profiles, runs, sweeps
+from hw2_utils import parameters, paths, profiles, sweeps
 
 PROFILE = config.get("profile", "sample")
 SETTINGS = profiles.load(PROFILE)
-RUN = f"{sys.executable} -m hw2_utils run"
-COMMON = ["runs", "execute", "hub", "profiles", "timing", "datafiles", "embedding_cache"]  # what notebooks use unnamed
+RUN = f"{shlex.quote(sys.executable)} -m hw2_utils run"
 READS = {"roberta_run": "01_lora_roberta", "resnet_sbert_run": "03_vqa_resnet_sbert", "clip_run": "04_vqa_clip"}
 THREADS = workflow.cores or 4  # the engine tells PyTorch how many it may use; on a cluster, cores a job
-NOTEBOOKS = sorted(path.stem for path in paths.NOTEBOOKS.glob("0*.ipynb"))
+
+
+def plain(path):
+    """A path for the engine, which takes braces for wildcards."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def stamp(notebook):
-    return str(paths.RUNS / PROFILE / notebook / ".done")
+    return plain(paths.RUNS / PROFILE / notebook / ".done")
 
 
 def share(notebook):
     """Halves of the device: one that measures time and memory runs alone, two of the others run side by side."""
-    return 2 if "lora_rank" in runs.declared_parameters(notebook) else 1
+    return 2 if "lora_rank" in parameters.declared(notebook) else 1
 
 
-# The notebook, its profile, the modules that it imports, its data, and the runs that its parameters name.
 def inputs(notebook):
-    file, parameters = paths.NOTEBOOKS / f"{notebook}.ipynb", runs.declared_parameters(notebook)
-    imported = re.search(r"from hw2_utils import ([\w, ]+)", file.read_text(encoding="utf-8"))[1].split(", ")
-    code = [paths.PACKAGE / f"{module}.py" for module in [*COMMON, *imported]]
-    data = [f for name, value in SETTINGS["all"].items() if name in parameters for f in profiles.data_files(value)]
-    needs = [stamp(other) for name, other in READS.items() if name in parameters]
-    tables = [t for module in [PROFILE, *imported] if (t := paths.CONFIG / f"{module}.toml").is_file()]
-    return list(map(str, [file, *tables, *code, *data, *needs]))
+    """The notebook, its data, and the runs that its parameters name."""
+    declared = parameters.declared(notebook)
+    data = [f for name, value in SETTINGS["all"].items() if name in declared for f in profiles.data_files(value)]
+    needs = [stamp(other) for name, other in READS.items() if name in declared]
+    return [*map(plain, [paths.NOTEBOOKS / f"{notebook}.ipynb", *data]), *needs]
+
+
+def command(notebook):
+    place = shlex.quote(str(paths.RUNS / PROFILE / notebook))
+    return f"{RUN} {notebook} --profile {PROFILE} --out {place}"
 
 
 rule all:
-    input: [stamp(n) for n in NOTEBOOKS]
+    input: [stamp(n) for n in parameters.names()]
 
 
-for name in NOTEBOOKS:
+for name in parameters.names():
     rule:
         name: name
         input: inputs(name)
@@ -44,19 +51,19 @@ for name in NOTEBOOKS:
         threads: max(1, THREADS * share(name) // 2)
         priority: SETTINGS["expected_s"][name]  # the long ones first, so that none is left over at the end
         resources: device=share(name)
-        params: command=f"{RUN} {name} --profile {PROFILE} --out {str(paths.RUNS / PROFILE / name)!r}"
+        params: command=command(name)
         shell: "{params.command}"
 
 
-SWEEP = sweeps.read(config["sweep"]) if "sweep" in config else None
+SWEEP = sweeps.read(os.environ["HW2_SWEEP"]) if os.environ.get("HW2_SWEEP") else None
 
 
 rule sweep:
-    input: [sweeps.stamp(SWEEP, run) for run in SWEEP.runs] if SWEEP else []
+    input: [plain(sweeps.stamp(SWEEP, run)) for run in SWEEP.runs] if SWEEP else []
 
 
 rule sweep_run:
-    output: touch(str(paths.RUNS / "sweeps" / "{sweep}" / "{run}" / ".done"))
+    output: touch(plain(paths.RUNS / "sweeps") + "/{sweep}/{run}/.done")
     threads: THREADS
     resources: device=2
     params: command=lambda w: sweeps.command(SWEEP, w.run, RUN, PROFILE)

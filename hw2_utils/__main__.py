@@ -205,9 +205,9 @@ def _listings(args: argparse.Namespace) -> None:
     """Print the cells of a notebook that are tagged `listing`."""
     import nbformat
 
-    from hw2_utils import runs
+    from hw2_utils import parameters
 
-    for cell in nbformat.read(runs.notebook_path(args.notebook), as_version=4).cells:
+    for cell in nbformat.read(parameters.notebook_path(args.notebook), as_version=4).cells:
         if "listing" in cell.metadata.get("tags", []):
             print(
                 f"# --- {cell.metadata.get('listing', {}).get('caption', cell.id)}\n{cell.source}\n"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from hw2_utils import paths, report, runs, sweeps
-from hw2_utils.errors import Hw2Error, require
+from hw2_utils import folders, parameters, paths, report, runs, sweeps
+from hw2_utils.errors import Hw2Error, InputError, require
 
 
 def run(profile: str, *, cores: int, sweep: Path | None = None, slurm: bool = False) -> None:
@@ -22,18 +22,13 @@ def run(profile: str, *, cores: int, sweep: Path | None = None, slurm: bool = Fa
     """
     require(cores >= 1, f"{cores} cores", where="--cores", todo="give 1 or more")
     plan = sweeps.read(sweep) if sweep else None
-    with runs.hold(
-        paths.RUNS / ".chain.lock",
-        "another chain is running",
-        where=paths.RUNS,
-        todo="wait, or end it",
-    ):
+    lock, taken = paths.RUNS / ".chain.lock", "another chain is running"
+    with folders.hold(lock, taken, where=paths.RUNS, todo="wait, or end it"):
+        _unstamp_what_no_longer_holds(profile, plan)
         code = _snakemake(profile, cores, sweep, slurm)
         if plan:
-            print(
-                f"{len(sweeps.gather(plan)):,} metric rows in",
-                paths.short(sweeps.folder(plan, "metrics.csv")),
-            )
+            table = paths.short(sweeps.folder(plan, "metrics.csv"))
+            print(f"{len(sweeps.gather(plan)):,} metric rows in", table)
         else:
             print("report:", paths.short(report.write(profile)))
     if code:
@@ -44,31 +39,31 @@ def run(profile: str, *, cores: int, sweep: Path | None = None, slurm: bool = Fa
         )
 
 
+def _unstamp_what_no_longer_holds(profile: str, plan: sweeps.Sweep | None) -> None:
+    """Takes the engine's stamp from each run whose record is absent, altered or stale, so that it is run again."""
+    places = [(paths.RUNS / profile / name, name) for name in parameters.names()]
+    if plan:
+        places = [(sweeps.folder(plan, run), plan.notebook) for run in plan.runs]
+    for run_dir, notebook in places:
+        stamp = run_dir / folders.STAMP
+        if stamp.is_file():
+            try:
+                runs.load(run_dir, notebook=notebook, profile=profile)
+            except InputError as error:
+                print(f"{paths.short(run_dir)} is run again: {error.what}")
+                stamp.unlink()
+
+
 def _snakemake(profile: str, cores: int, sweep: Path | None, slurm: bool) -> int:
-    settings = paths.ROOT / "workflow" / "profiles" / ("slurm" if slurm else "local")
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "sweep" if sweep else "all",
-        "--snakefile",
-        paths.ROOT / "Snakefile",
-        "--directory",
-        paths.RUNS,
-        "--jobs" if slurm else "--cores",
-        str(cores),
-        "--nolock",
-        "--quiet",
-        "all",
-        "--workflow-profile",
-        settings,
-        "--config",
-        f"profile={profile}",
-    ]
-    if sweep:
-        command.append(f"sweep={sweep.resolve()}")
+    engine_profile = paths.ROOT / "workflow" / "profiles" / ("slurm" if slurm else "local")
+    command = [sys.executable, "-m", "snakemake", "sweep" if sweep else "all"]
+    command += ["--snakefile", paths.ROOT / "Snakefile", "--directory", paths.RUNS]
+    command += ["--jobs" if slurm else "--cores", str(cores), "--nolock", "--quiet", "all"]
+    command += ["--workflow-profile", engine_profile, "--config", f"profile={profile}"]
+    environment = {**os.environ, "PYTHONPATH": str(paths.ROOT)}
+    environment["HW2_SWEEP"] = str(sweep.resolve()) if sweep else ""
     # in our own process group: what kills the group leaves no engine behind that a next chain would meet
-    engine = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(paths.ROOT)})
+    engine = subprocess.Popen(command, env=environment)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return engine.wait()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from hw2_utils import hub, paths, profiles, runs
+from hw2_utils import hub, paths, profiles, timing
 from hw2_utils.errors import Hw2Error
 
 LOCKS = ("requirements.txt", "requirements-sample-models.txt")
@@ -70,8 +70,8 @@ def _checks(profile: str) -> Iterator[tuple]:
         f"memory: {memory:.0f} GiB, needed {needed}",
         "use a larger machine, or a smaller batch_size",
     )
-    device = runs.resolve_device("auto")
-    name = runs.device_name(device)
+    device = timing.resolve_device("auto")
+    name = timing.device_name(device)
     yield (
         device == "cuda",
         f"GPU: {name}",

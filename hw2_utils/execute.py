@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -16,12 +16,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hw2_utils import paths, profiles, runs
-from hw2_utils.errors import Hw2Error, InputError
+from hw2_utils import folders, parameters, paths, profiles, runs
+from hw2_utils.errors import Hw2Error, InputError, require
 
 CELL_TIMEOUT_S = 6 * 3600
-# glibc gives large freed blocks back and faults them in again at every step: up to a tenth of a training's time
-MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
+DEFAULTS = {
+    # glibc gives large freed blocks back and faults them in again at every step: up to a tenth of a training's time
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    # threads that spin while they wait make a training several times slower where anything else runs
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 
 
 def parse_value(notebook: str, name: str, text: str) -> Any:
@@ -29,93 +34,114 @@ def parse_value(notebook: str, name: str, text: str) -> Any:
 
     A path or model folder given relative to the working directory becomes absolute: the kernel runs elsewhere.
     """
-    default = runs.declared_parameters(notebook).get(
-        name, ""
-    )  # an unknown name is refused by `run`
+    default = parameters.declared(notebook).get(name, "")  # an unknown name is refused by `run`
     if isinstance(default, str):
-        is_path = name in profiles.PATH_PARAMETERS or (
-            name in profiles.MODEL_PARAMETERS and Path(text).exists()
-        )
-        return (
-            str(Path(text).expanduser().absolute())
-            if text and is_path and not text.startswith("hub:")
-            else text
-        )
+        is_model = name in profiles.MODEL_PARAMETERS and Path(text).exists()
+        is_path = name in profiles.PATH_PARAMETERS or is_model
+        is_local = text and is_path and not text.startswith("hub:")
+        return str(Path(text).expanduser().absolute()) if is_local else text
     try:
         return json.loads(text)
     except ValueError:
-        raise InputError(
-            f"{text!r} isn't JSON", where=f"parameter {name}", todo=f"default: {default!r}"
-        ) from None
+        todo = f"its default is {default!r}"
+        raise InputError(f"{text!r} isn't JSON", where=f"parameter {name}", todo=todo) from None
 
 
-def run(notebook: str, parameters: Mapping[str, Any], *, out: Path | None = None) -> Path:
-    """Executes one notebook into `runs/<profile>/<notebook>` (or `out`); returns the folder.
+def run(notebook: str, given: Mapping[str, Any], *, out: Path | None = None) -> Path:
+    """Executes one notebook into `out`, or its place under `runs/`; returns the folder.
 
-    Raises InputError for bad parameters or input (also when a cell finds it), Hw2Error for a cell that failed; the
-    failed attempt is kept as `<folder>.failed/` with its notebook, and the previous complete run stays.
+    That place is `runs/<profile>/<notebook>`, or `runs/own/<notebook>` where a parameter gives other numbers than the
+    profile's. Raises InputError for bad parameters or input (also when a cell finds it) and for a place that holds
+    anything but a run of ours, Hw2Error for a cell that failed; the failed attempt is kept as `<folder>.failed/` with
+    its notebook, and the previous complete run stays.
     """
-    source = runs.notebook_path(notebook)
+    source = parameters.notebook_path(notebook)
     notebook = source.stem
-    runs.check_parameters(notebook, parameters)
-    profile = parameters.get("profile") or runs.declared_parameters(notebook)["profile"]
-    run_dir = (
-        (out or Path(parameters.get("run_dir") or paths.RUNS / profile / notebook))
-        .expanduser()
-        .resolve()
-    )
+    parameters.check(notebook, given)
+    _check_files(given)
+    run_dir = _place(notebook, given, out)
     run_id = runs.new_run_id()
     folder = run_dir.with_name(f"{run_dir.name}.tmp-{run_id}")
-    os.environ.update({**MALLOC, **os.environ})  # what the user has set stays
+    _set_environment(run_id)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    profile = given.get("profile") or parameters.declared(notebook)["profile"]
+    expected_s = last_seconds(run_dir) or profiles.load(profile)["expected_s"][notebook]
+    # the folder is claimed to the end, also for the kernel: it ends when this process does
+    with folders.claim(run_dir), live_line(notebook, expected_s):
+        folder.mkdir()
+        try:
+            _execute(source, folder / "notebook.ipynb", {**given, "run_dir": str(run_dir)})
+            if (status := runs.status_of(folder)) != "complete":
+                what = f"the notebook ended, but its record is {status or 'absent'}"
+                todo = "its last cell must call run.finish()"
+                raise Hw2Error(what, where=notebook, todo=todo)
+            runs.add_notebook(folder)
+        except BaseException as error:
+            runs.mark_failed(folder, error)
+            folders.recover(run_dir, but=folder)
+            folders.keep_failed(folder, run_dir)
+            raise
+        folders.swap_in(folder, run_dir)
+    return run_dir
+
+
+def _place(notebook: str, given: Mapping[str, Any], out: Path | None) -> Path:
+    """The run's folder: as asked for, or the profile's, or that of runs which differ from the profile."""
+    profile = given.get("profile") or parameters.declared(notebook)["profile"]
+    kind = "own" if parameters.changed(notebook, given) else profile
+    named = out or given.get("run_dir") or paths.RUNS / kind / notebook
+    return Path(named).expanduser().resolve()
+
+
+def _check_files(given: Mapping[str, Any]) -> None:
+    """Refuses a data folder or run that isn't there, before a kernel starts."""
+    for name in profiles.PATH_PARAMETERS:
+        value = str(given.get(name) or "")
+        if name != "run_dir" and value and not value.startswith("hub:"):
+            what = "there is no such file or folder"
+            todo = "correct the path, or leave the parameter out"
+            require(Path(value).exists(), what, where=f"parameter {name}: {value}", todo=todo)
+
+
+def _set_environment(run_id: str) -> None:
+    """What the kernel inherits: what the user has set stays, but for what would change the notebook's pages."""
+    os.environ.update({**DEFAULTS, **os.environ})
+    os.environ.pop("PYTHONSTARTUP", None)  # IPython would run it in the kernel
     os.environ.update(
         HW2_RUNNER="1",
         HW2_RUN_ID=run_id,
         HF_HUB_DISABLE_PROGRESS_BARS="1",  # noise on a page
         PYTHONWARNINGS="ignore::FutureWarning",
         TRANSFORMERS_VERBOSITY="error",
+        MPLBACKEND="module://matplotlib_inline.backend_inline",  # another one shows no figure
     )
-    expected_s = last_seconds(run_dir) or profiles.load(profile)["expected_s"][notebook]
-    # the folder is claimed to the end, also for the kernel: it ends when this process does
-    with runs.claim(run_dir), live_line(notebook, expected_s):
-        folder.mkdir()
-        try:
-            _execute(source, folder / "notebook.ipynb", {**parameters, "run_dir": str(run_dir)})
-            if (status := runs.status_of(folder)) != "complete":
-                raise Hw2Error(
-                    f"the notebook ended, but its record is {status or 'absent'}",
-                    where=notebook,
-                    todo="its last cell must call run.finish()",
-                )
-        except BaseException as error:
-            _keep_failed(run_dir, folder, error)
-            raise
-        runs.swap_in(folder, run_dir)
-    return run_dir
 
 
-def _execute(source: Path, executed: Path, parameters: dict[str, Any]) -> None:
+def _execute(source: Path, executed: Path, values: dict[str, Any]) -> None:
     import papermill as pm
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    logging.getLogger("papermill").setLevel(
-        logging.ERROR
-    )  # it warns of typed parameters, which it can't parse
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # it warns of typed parameters, which it can't parse
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
-        pm.execute_notebook(
-            str(source),
-            str(executed),
-            parameters=parameters,
-            kernel_name="python3",
-            language="python",
-            cwd=str(paths.NOTEBOOKS),
-            progress_bar=False,
-            start_timeout=120,
-            execution_timeout=CELL_TIMEOUT_S,
-            request_save_on_cell_execute=True,
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],
-        )  # it listens on loopback only, and says so
+        with tempfile.TemporaryDirectory() as folder:
+            # IPython runs what lies in the user's profile at a kernel's start: here there is none
+            os.environ["IPYTHONDIR"] = folder
+            pm.execute_notebook(
+                str(source),
+                str(executed),
+                parameters=values,
+                kernel_name="python3",
+                kernel_manager_class=_own_kernel_manager(),
+                language="python",
+                cwd=str(paths.NOTEBOOKS),
+                progress_bar=False,
+                start_timeout=120,
+                execution_timeout=CELL_TIMEOUT_S,
+                request_save_on_cell_execute=True,
+                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            )  # it listens on loopback only, and says so
     except PapermillExecutionError as error:
         what = error.evalue or error.ename
         kind = InputError if error.ename == "InputError" else Hw2Error
@@ -123,27 +149,25 @@ def _execute(source: Path, executed: Path, parameters: dict[str, Any]) -> None:
         raise kind(f"{name}{what}", where=f"{source.name}, cell {error.cell_index + 1}") from error
     except (CellTimeoutError, DeadKernelError) as error:
         slow = isinstance(error, CellTimeoutError)
-        what = (
-            f"a cell ran longer than {CELL_TIMEOUT_S} s"
-            if slow
-            else "the kernel died (out of memory?)"
-        )
-        raise Hw2Error(
-            what, where=source.name, todo="close other programs, or lower batch_size or epochs"
-        ) from error
+        late = f"a cell ran longer than {CELL_TIMEOUT_S} s"
+        what = late if slow else "the kernel died (out of memory?)"
+        todo = "close other programs, or lower batch_size or epochs"
+        raise Hw2Error(what, where=source.name, todo=todo) from error
 
 
-def _keep_failed(run_dir: Path, folder: Path, error: BaseException) -> None:
-    failed = run_dir.with_name(f"{run_dir.name}.failed")
-    shutil.rmtree(failed, ignore_errors=True)
-    folder.rename(failed)
-    record = failed / "result.json"
-    if record.is_file():
-        data = json.loads(record.read_text(encoding="utf-8"))
-        data["run"].update(
-            status="failed", error=f"{type(error).__name__}: {error}", end=runs.now()
-        )
-        runs.write_json(record, data)
+def _own_kernel_manager() -> type:
+    """Starts the kernel of this very interpreter, whatever kernels are installed under its name elsewhere."""
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+
+    class OwnKernelManager(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return KernelSpec(argv=command, display_name="Python 3", language="python")
+
+    return OwnKernelManager
 
 
 @contextmanager
@@ -176,7 +200,7 @@ def live_line(notebook: str, expected_s: float) -> Iterator[None]:
 
 def last_seconds(run_dir: Path) -> float | None:
     """How long the previous complete run took, from its record."""
-    start, end = (runs._run_field(run_dir, name) for name in ("start", "end"))
+    start, end = (folders.run_field(run_dir, name) for name in ("start", "end"))
     return (
         (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
         if start and end

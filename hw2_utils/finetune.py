@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import math
 import os
 import re
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hw2_utils import hub, metrics, runs, timing
+from hw2_utils import hub, keys, metrics, timing
 from hw2_utils.errors import Hw2Error, explained, require
 from hw2_utils.hub import Model
 
@@ -430,6 +429,11 @@ def training_memory(
     }
 
 
+def memory_in_child(**inputs: Any) -> dict[str, float]:
+    """`training_memory` in a process of its own."""
+    return timing.in_child(training_memory, **inputs)
+
+
 def _import_libraries(model: Model, recipe: Recipe) -> None:
     """Loads the code of the model and the Trainer without any weights, so that it isn't counted as their memory."""
     import torch
@@ -465,35 +469,34 @@ def run_methods(
     if cut := n_truncated(splits["train"], tokenizer(model), max_length=recipe.max_length):
         run.note(f"{cut} training tweets are longer than {recipe.max_length} tokens and were cut")
     for method, (peft_config, learning_rate) in methods.items():
-        options = {"method": method, "peft_config": peft_config, "learning_rate": learning_rate}
         results = {}
         for seed in settings.seeds:
-            results[seed] = run.part(
-                {**options, **vars(recipe), "seed": seed, "n_train": len(splits["train"])},
-                functools.partial(
-                    fine_tune, model, splits, recipe, classes=classes, seed=seed, **options
-                ),
-                modules=["finetune", "timing"],
-            )
-            curves.append(results[seed]["curve"].assign(method=method, seed=seed))
-            run.add_predictions(
-                results[seed]["predictions"], file=f"{method}-seed{seed}", classes=classes
-            )
-            if results[seed]["timing_note"]:
-                run.note(f"{method}, seed {seed}: {results[seed]['timing_note']}")
+            inputs = {
+                "model": model,
+                "splits": splits,
+                "recipe": recipe,
+                "classes": classes,
+                "peft_config": peft_config,
+                "learning_rate": learning_rate,
+                "method": method,
+                "seed": seed,
+            }
+            label = f"{method} {seed}"
+            results[seed] = result = run.part(label, fine_tune, inputs, measured=True)
+            curves.append(result["curve"].assign(method=method, seed=seed))
+            file = f"{method}-seed{seed}"
+            run.add_predictions(result["predictions"], file=file, classes=classes)
+            if result["timing_note"]:
+                run.note(f"{method}, seed {seed}: {result['timing_note']}")
         for name in TIMES:
             times = {seed: result[name] for seed, result in results.items()}
             run.add_metrics(
                 {"method": method, "split": "train", "seed": seed, "name": name, "value": value}
                 for seed, value in {**times, None: np.mean(list(times.values()))}.items()
             )
+        first = results[settings.seeds[0]]
         run.add_metrics(
-            {
-                "method": method,
-                "split": "train",
-                "name": name,
-                "value": results[settings.seeds[0]][name],
-            }
+            {"method": method, "split": "train", "name": name, "value": first[name]}
             for name in ("params_total", "params_trainable", "checkpoint_mib")
         )
     run.add_predictions(metrics.majority(splits, classes=classes), file="majority", classes=classes)
@@ -506,27 +509,17 @@ def run_memory(
     """Measures each method's training memory in a process of its own; methods that differ in the rate alone share one."""
     recipe, known = _recipe(run), {}
     for method, (peft_config, learning_rate) in methods.items():
-        kind = runs.digest(peft_config)
+        kind = keys.digest([peft_config, isinstance(learning_rate, tuple)])
         if kind not in known:
-            known[kind] = run.part(
-                {
-                    "method": f"memory of {method}",
-                    "n_train": len(frame),
-                    "peft_config": peft_config,
-                    **vars(recipe),
-                },
-                functools.partial(
-                    timing.in_child,
-                    training_memory,
-                    model,
-                    frame,
-                    recipe,
-                    classes=classes,
-                    peft_config=peft_config,
-                    learning_rate=learning_rate,
-                ),
-                modules=["finetune", "timing"],
-            )
+            inputs = {
+                "model": model,
+                "frame": frame,
+                "recipe": recipe,
+                "classes": classes,
+                "peft_config": peft_config,
+                "learning_rate": learning_rate,
+            }
+            known[kind] = run.part(f"memory of {method}", memory_in_child, inputs, measured=True)
         run.add_metrics(
             {"method": method, "split": "train", "name": name, "value": value}
             for name, value in known[kind].items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +13,10 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state
 
-from hw2_utils import encoders, metrics, timing
+from hw2_utils import metrics, timing
 from hw2_utils.errors import Hw2Error
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from hw2_utils.encoders import Encoder
     from hw2_utils.runs import Run
 
 
@@ -59,32 +55,6 @@ def splits(
         label = [index.get(a, -1) for a in frame["answer"]]
         out[name] = Split(torch.from_numpy(image), torch.from_numpy(question), torch.tensor(label))
     return out
-
-
-def embed(
-    frames: Mapping[str, pd.DataFrame],
-    image_paths: Mapping[str, Path],
-    image_encoder: Encoder,
-    question_encoder: Encoder,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], pd.DataFrame]:
-    """Vectors by image id and by question text, each distinct one encoded once, and a table of what was encoded."""
-    rows, found, table = pd.concat(frames.values()), [], {}
-    for name, column, encoder in (
-        ("image", "image_id", image_encoder),
-        ("question", "question", question_encoder),
-    ):
-        items = list(rows[column].unique())
-        vectors, cache = encoders.embed(
-            encoder, [image_paths[i] for i in items] if name == "image" else items
-        )
-        found.append(dict(zip(items, vectors, strict=True)))
-        table[name] = {
-            "dimension": encoder.dim,
-            "distinct items": len(items),
-            "encoded now": cache.n_encoded,
-            "found in the cache": cache.n_found,
-        }
-    return found[0], found[1], pd.DataFrame(table).T
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -307,31 +277,20 @@ def compare_choices(
                 **({"image_scale": 1.0, "geometry": own["geometry"]} if blind else {}),
             }
             geometry = setting.pop("geometry")
-            key = {
-                "method": method,
-                "folds": n_folds,
+            # blind, a change of the picture alone changes no input: the part is there already
+            inputs = {
                 "network": network,
+                "frames": frames,
+                "images": images[geometry],
+                "questions": questions,
+                "classes": classes,
+                "n_folds": n_folds,
+                "blind": blind,
                 "seeds": run.settings.seeds,
+                "device": run.settings.device,
                 **setting,
-                "geometry": geometry,
             }
-            done = run.part(
-                key,
-                functools.partial(  # the same key, and so computed once, where only the picture's part changes
-                    cross_validate,
-                    network,
-                    frames,
-                    images[geometry],
-                    questions,
-                    classes=classes,
-                    n_folds=n_folds,
-                    blind=blind,
-                    seeds=run.settings.seeds,
-                    device=run.settings.device,
-                    **setting,
-                ),
-                modules=["fusion", "encoders", "daquar"],
-            )
+            done = run.part(f"{method}, {n_folds} folds, {label}", cross_validate, inputs)
             rows[label, method] = done["folds"].groupby("fold")["accuracy"].mean()
     by_fold = pd.DataFrame(rows)
     change = by_fold.sub(by_fold["as in the profile"], axis=1, level=1)
@@ -370,6 +329,39 @@ def tfidf_log_probs(
     return out
 
 
+def fit(
+    network: Callable[..., nn.Module],
+    dims: tuple[int, int],
+    data: Mapping[str, Split],
+    frames: Mapping[str, pd.DataFrame],
+    *,
+    method: str,
+    classes: Sequence[str],
+    seeds: Sequence[int],
+    hidden_dim: int,
+    device: str,
+    **recipe: Any,
+) -> dict[str, Any]:
+    """One method trained with all its seeds: what `train` returns, its time, and predictions on val and test."""
+    with timing.timed(device) as clock:
+        result = train(
+            lambda: network(*dims, hidden_dim, len(classes)),
+            data,
+            seeds=seeds,
+            device=device,
+            **recipe,
+        )
+    predictions = [
+        metrics.predictions(
+            frames[split], scores[i], method=method, seed=seed, split=split, classes=classes
+        )
+        for split, scores in result.pop("log_probs").items()
+        for i, seed in enumerate(seeds)
+    ]
+    times = {"train_time_s": clock.time_s, "timing_note": clock.note}
+    return {**result, **times, "predictions": pd.concat(predictions)}
+
+
 def run_methods(
     run: Run,
     network: Callable[..., nn.Module],
@@ -386,7 +378,8 @@ def run_methods(
     """
     settings, curves = run.settings, []
     recipe = {
-        k: getattr(settings, k) for k in ("epochs", "batch_size", "learning_rate", "weight_decay")
+        name: getattr(settings, name)
+        for name in ("hidden_dim", "epochs", "batch_size", "learning_rate", "weight_decay")
     }
     image_dim, question_dim = (len(next(iter(vectors.values()))) for vectors in (images, questions))
     methods = {
@@ -397,46 +390,29 @@ def run_methods(
     }
     labelled = {s: f.rename(columns={"answer": "label"}) for s, f in frames.items()}
     for method, dims in methods.items():
+        shuffled = method.endswith("shuffled_images")
         data = splits(
             frames,
             images,
             questions,
             classes=classes,
             image_scale=settings.image_scale,
-            shuffle_images=0 if method.endswith("shuffled_images") else None,
+            shuffle_images=0 if shuffled else None,
         )
-
-        def compute(
-            data: Mapping[str, Split] = data, dims: tuple[int, int] = dims, method: str = method
-        ) -> dict[str, Any]:
-            with timing.timed(settings.device) as clock:
-                result = train(
-                    lambda: network(*dims, settings.hidden_dim, len(classes)),
-                    data,
-                    seeds=settings.seeds,
-                    device=settings.device,
-                    **recipe,
-                )
-            frames = [
-                metrics.predictions(
-                    labelled[s], scores[i], method=method, seed=seed, split=s, classes=classes
-                )
-                for s, scores in result.pop("log_probs").items()
-                for i, seed in enumerate(settings.seeds)
-            ]
-            return {**result, "train_time_s": clock.time_s, "predictions": pd.concat(frames)}
-
-        key = {
-            "method": method,
-            "seeds": settings.seeds,
+        inputs = {
             "network": network,
-            "hidden_dim": settings.hidden_dim,
-            "geometry": settings.geometry,
-            "image_scale": settings.image_scale,
+            "dims": dims,
+            "data": data,
+            "frames": labelled,
+            "method": method,
+            "classes": classes,
+            "seeds": settings.seeds,
+            "device": settings.device,
             **recipe,
-            "n_train": len(frames["train"]),
         }
-        result = run.part(key, compute, modules=["fusion", "encoders", "daquar"])
+        result = run.part(f"{method}, all seeds", fit, inputs, measured=True)
+        if result["timing_note"]:
+            run.note(f"{method}: {result['timing_note']}")
         curves.append(result["curve"].assign(method=method))
         run.add_predictions(result["predictions"], file=method, classes=classes)
         run.add_metrics(

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import ast
+import io
+import json
 import re
 import shutil
 import subprocess
 import unicodedata
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import nbformat
 import pandas as pd
 
-from hw2_utils import finetune, metrics, paths, plots, profiles, runs, statistics
+from hw2_utils import (
+    finetune,
+    folders,
+    metrics,
+    parameters,
+    paths,
+    plots,
+    profiles,
+    runs,
+    statistics,
+)
 from hw2_utils.errors import Hw2Error, require
 
 WRITEUP = paths.ROOT / "writeup"
 PACKAGES = "texlive-latex-recommended texlive-science texlive-latex-extra texlive-fonts-recommended latexmk lmodern"
+MANIFEST = ".files.json"  # in generated/: the names of what was written there
+SOURCES = (
+    "*.tex",
+    "*.bib",
+    "latexmkrc",
+    "sections/*",
+)  # what a writeup is compiled from, beside generated/
 LORA = ("01", "02")  # the notebooks that compare full fine-tuning and LoRA
 FLOORS = {"01": 0.6, "02": 0.5, "03": 0.35, "04": 0.35}  # test accuracy that the assignment expects
 PLAIN = re.compile(
@@ -109,55 +130,59 @@ def content(profile: str) -> dict[str, str | bytes]:
 
     Raises InputError, naming the notebook, for a run that is absent, incomplete, stale, foreign or made by hand.
     """
-    names = sorted(path.stem for path in paths.NOTEBOOKS.glob("0*.ipynb"))
-    records = {
-        name[:2]: runs.load(paths.RUNS / profile / name, notebook=name, profile=profile)
-        for name in names
-    }
+    records = {name[:2]: _own_run(profile, name) for name in parameters.names()}
     about = "" if profile == "full" else f"Profile {profile}: {profiles.load(profile)['about']}"
     macros: list[tuple[str, Any, str]] = [("banner", about, f"hw2_utils/config/{profile}.toml")]
     for row in pd.read_csv(WRITEUP / "published.csv", dtype=str).itertuples():
         macros.append((f"published/{row.name}", row.value, f"published.csv: {row.source}"))
     files: dict[str, str | bytes] = {}
     for number, record in records.items():
-        frames = _frames(number, records)
+        frames = _frames(record)
         macros += _macros(number, record, frames)
         files |= _from_cells(number, record)
         for name, lines in _sentences(number, record, frames).items():
             files[f"sentences/{number}-{name}.tex"] = items(lines)
-        for path in sorted(record.folder.glob("*/*.txt")):
-            label, caption = f"{number}-{path.stem}", path.read_text(encoding="utf-8")
-            if path.parent.name == "tables":
-                files[f"tables/{label}.tex"] = table(
-                    frames[path.stem].reset_index(), caption=caption, label=label
-                )
-            else:
-                files[f"figures/{label}.tex"] = f"\\Figure{{{label}}}{{{prose(caption)}}}\n"
-                files[f"figures/{label}.pdf"] = path.with_suffix(".pdf").read_bytes()
+        for name in record.data["files"]:
+            if name.endswith(".txt"):
+                files |= _with_caption(number, record, name, frames)
     files["numbers.tex"] = "".join(
         f"\\DefineResult{{{k}}}{{{cell(v)}}} % {source}\n" for k, v, source in macros
     )
     return files
 
 
-def _frames(number: str, records: Mapping[str, runs.Record]) -> dict[str, pd.DataFrame]:
-    """A run's tables; a cell that is a metric of the record, or LoRA's share of one, is taken from there."""
-    rows, frames = records[number].metrics, {}
-    accuracy = rows[rows["seed"].isna() & (rows["split"] == "test") & (rows["name"] == "accuracy")]
-    pivots = [
-        metrics.overview(rows),
-        accuracy.pivot(index="method", columns="group", values="value"),
-    ]
-    if number in LORA:
-        pivots += [
-            finetune.summary(rows),
-            pd.DataFrame({n: finetune.savings(records[n].metrics) for n in LORA}),
-        ]
-    for path in sorted((records[number].folder / "tables").glob("*.csv")):
-        frame = pd.read_csv(path, index_col=0, dtype=str, keep_default_na=False).apply(_typed)
-        for pivot in pivots if frame.index.is_unique else []:
-            frame.update(pivot)
-        frames[path.stem] = frame.rename_axis(index=frame.index.name or "")
+def _own_run(profile: str, notebook: str) -> runs.Record:
+    """The profile's run of a notebook; one that was made with other parameters is refused."""
+    record = runs.load(paths.RUNS / profile / notebook, notebook=notebook, profile=profile)
+    changed = ", ".join(record.data["run"]["changed"])
+    todo = f"python -m hw2_utils run {notebook} --profile {profile}"
+    what = f"the run of {notebook} isn't the profile's own: changed are {changed}"
+    require(not changed, what, where=paths.short(record.folder), todo=todo)
+    return record
+
+
+def _with_caption(
+    number: str, record: runs.Record, name: str, frames: Mapping[str, pd.DataFrame]
+) -> dict[str, str | bytes]:
+    """The table or figure to which a caption's file belongs."""
+    kind, _, file = name.removesuffix(".txt").partition("/")
+    label, caption = f"{number}-{file}", record.read_file(name).decode("utf-8")
+    if kind == "tables":
+        text = table(frames[file].reset_index(), caption=caption, label=label)
+        return {f"tables/{label}.tex": text}
+    text = f"\\Figure{{{label}}}{{{prose(caption)}}}\n"
+    picture = record.read_file(f"figures/{file}.pdf")
+    return {f"figures/{label}.tex": text, f"figures/{label}.pdf": picture}
+
+
+def _frames(record: runs.Record) -> dict[str, pd.DataFrame]:
+    """A run's tables by name."""
+    frames = {}
+    for name, data in record.files.items():
+        if name.endswith(".csv"):
+            text = io.StringIO(data.decode("utf-8"), newline="")
+            frame = pd.read_csv(text, index_col=0, dtype=str, keep_default_na=False).apply(_typed)
+            frames[Path(name).stem] = frame.rename_axis(index=frame.index.name or "")
     return frames
 
 
@@ -244,19 +269,13 @@ def _sentence(key: str, row: pd.Series) -> str:
 
 def _from_cells(number: str, record: runs.Record) -> dict[str, str]:
     """Listings, and sentences that a cell has printed, of the notebook's tagged cells; what is shown is what ran."""
-    place, files, todo = (
-        record.folder / "notebook.ipynb",
-        {},
-        f"python -m hw2_utils run {record.notebook}",
-    )
-    require(
-        place.is_file(),
-        f"the run of {record.notebook} was made by hand",
-        where=paths.short(place),
-        todo=todo,
-    )
-    ran = {c.id: c for c in nbformat.read(place, as_version=4).cells}
-    for c in nbformat.read(runs.notebook_path(record.notebook), as_version=4).cells:
+    place, files = record.folder / "notebook.ipynb", {}
+    todo = f"python -m hw2_utils run {record.notebook}"
+    by_hand = f"the run of {record.notebook} was made by hand"
+    require("notebook.ipynb" in record.data["files"], by_hand, where=paths.short(place), todo=todo)
+    executed = nbformat.reads(record.read_file("notebook.ipynb").decode("utf-8"), as_version=4)
+    ran = {c.id: c for c in executed.cells}
+    for c in nbformat.read(parameters.notebook_path(record.notebook), as_version=4).cells:
         done = ran.get(c.id)
         require(
             not c.metadata.keys() & {"listing", "sentences"} or done and done.source == c.source,
@@ -287,19 +306,30 @@ def _function(name: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- building
+def _remove_earlier(generated: Path) -> None:
+    """Removes what an earlier writeup wrote, by the list that it left; whatever else lies there stays."""
+    with suppress(OSError, ValueError):
+        for name in json.loads((generated / MANIFEST).read_text(encoding="utf-8")):
+            path = generated / str(name)
+            if path.is_file() and path.resolve().is_relative_to(generated.resolve()):
+                path.unlink()
+
+
 def build(profile: str) -> None:
     """Fills `generated/`, writes `overleaf.zip`, and compiles `main.pdf` where TeX is installed."""
     files, archive = content(profile), WRITEUP / "overleaf.zip"
-    shutil.rmtree(WRITEUP / "generated", ignore_errors=True)
+    generated = WRITEUP / "generated"
+    _remove_earlier(generated)
     for name, data in files.items():
-        (place := WRITEUP / "generated" / name).parent.mkdir(parents=True, exist_ok=True)
+        place = generated / name
+        place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data if isinstance(data, bytes) else data.encode())
+    folders.write_json(generated / MANIFEST, sorted(files))
+    own = [path for pattern in SOURCES for path in sorted(WRITEUP.glob(pattern))]
     with zipfile.ZipFile(archive, "w") as target:
-        for pattern in ("*.tex", "*.bib", "latexmkrc", "sections/*", "generated/**/*.*"):
-            for path in sorted(WRITEUP.glob(pattern)):
-                target.writestr(
-                    zipfile.ZipInfo(path.relative_to(WRITEUP).as_posix()), path.read_bytes()
-                )
+        for path in [*own, *(generated / name for name in sorted(files))]:
+            name = path.relative_to(WRITEUP).as_posix()
+            target.writestr(zipfile.ZipInfo(name), path.read_bytes())
     if not shutil.which("latexmk"):
         print(
             f"no TeX here: upload {paths.short(archive)} to Overleaf, or on Debian: apt-get install {PACKAGES}"

@@ -23,8 +23,10 @@ WIDTH_IN = 6.3
 def style() -> None:
     """Figures in the sizes of a text column, no frame, fonts that a PDF embeds; numbers of tables as people read them."""
     pd.set_option("display.float_format", number)
+    plt.rcdefaults()  # whatever the user's own matplotlibrc says
     plt.rcParams.update(
         {
+            "text.parse_math": False,  # a class or a topic may hold a dollar sign
             "figure.figsize": (WIDTH_IN, 3.2),
             "figure.dpi": 110,
             "savefig.bbox": "tight",

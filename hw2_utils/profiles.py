@@ -19,6 +19,7 @@ PATH_PARAMETERS = (
     "resnet_sbert_run",
     "clip_run",
 )
+DATA_PARAMETERS = ("tweets_dir", "vqa_dir", "statements_file")
 MODEL_PARAMETERS = ("text_model", "image_model", "sentence_model", "clip_model", "language_model")
 
 

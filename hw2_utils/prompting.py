@@ -44,7 +44,9 @@ _WINDOW_NAMES = (
     "seq_length",
     "context_length",
 )
-_LOCAL = re.compile("window|attention_chunk_size|local_attention|index_topk")
+_LOCAL = re.compile(
+    "(sliding_|attention_)?window(_size)?|attention_chunk_size|local_attention|index_topk"
+)
 _ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 TRIAL_TOLERANCE = 1e-3  # nats; float32 differs by 5e-5 in the sample, a misplaced mask by 0.1
 
@@ -111,7 +113,7 @@ def load(path: Path | str, *, device: str = "cpu") -> LanguageModel:
     runs the folder's code. Raises InputError for a folder that is incomplete, pickled, without tokenizer or
     asks for its own code, for a broken file, and for a device that isn't there.
     """
-    from hw2_utils.runs import resolve_device
+    from hw2_utils.timing import resolve_device
 
     path, device = Path(path), resolve_device(device)
     check = functools.partial(require, where=path, todo=_OTHER_MODEL)
@@ -185,7 +187,7 @@ def _padded_tokens(model: Any) -> float:
     if set(shape.get("layer_types") or ()) - _ATTENTION:
         return 0
     windows = [
-        n for name, n in shape.items() if _LOCAL.search(name) and isinstance(n, int) and n > 0
+        n for name, n in shape.items() if _LOCAL.fullmatch(name) and isinstance(n, int) and n > 0
     ]
     return min(windows, default=math.inf)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import uuid
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from hw2_utils import execute, paths, profiles, runs
-from hw2_utils.errors import InputError
+from hw2_utils import execute, folders, parameters, paths, profiles, runs
+from hw2_utils.errors import InputError, explained, require
 
 # what Markdown, highlighted code and the tables of pandas are made of; all else is shown as text, tags and all
 TAGS = [
@@ -68,6 +69,11 @@ ATTRIBUTES = [
 ]
 FORMULA = r"(?s)`[^`]*`|\$\$(.+?)\$\$|\$([^$\n]+?)\$"  # in Markdown; what is code stays code
 MIME_TYPES = ["text/html", "text/markdown", "image/png", "image/jpeg", "text/latex", "text/plain"]
+GENERATOR = '<meta name="generator" content="hw2_utils">'
+EARLIER = (
+    "<title>hw2: runs of the profile",
+    "All runs of this profile",
+)  # of pages without that mark
 TEMPLATE = paths.CONFIG / "notebook.html.j2"
 
 
@@ -77,14 +83,27 @@ def write(profile: str) -> Path:
     A notebook whose page is newer than itself is not converted again.
     """
     about, index = profiles.load(profile)["about"], paths.RUNS / profile / "index.html"
-    index.with_name("html").mkdir(parents=True, exist_ok=True)
-    rows = [_row(index.with_name(path.stem)) for path in sorted(paths.NOTEBOOKS.glob("0*.ipynb"))]
+    todo = "name a place that can be written in HW2_RUNS"
+    with explained("this place can't be written", OSError, where=index.parent, todo=todo):
+        index.with_name("html").mkdir(parents=True, exist_ok=True)
+        rows = [_row(index.with_name(name)) for name in parameters.names()]
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.CONFIG), autoescape=True, trim_blocks=True
     )
     page = templates.get_template("report.html.j2").render(profile=profile, about=about, rows=rows)
-    index.write_text(page, encoding="utf-8")
+    with explained("this place can't be written", OSError, where=index.parent, todo=todo):
+        _put(index, page)
     return index
+
+
+def _put(page: Path, text: str) -> None:
+    """Writes a page in place of an earlier one of ours, whole or not at all. Raises InputError for any other file."""
+    there = page.read_text(encoding="utf-8", errors="replace") if page.exists() else GENERATOR
+    ours = any(mark in there for mark in (GENERATOR, *EARLIER))
+    require(ours, "this file isn't a page of ours", where=paths.short(page), todo="move it")
+    beside = page.with_name(f".{page.name}.tmp-{uuid.uuid4().hex}")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(page)
 
 
 def _row(run_dir: Path) -> dict[str, Any]:
@@ -92,8 +111,10 @@ def _row(run_dir: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"notebook": run_dir.name, "status": "not run", "page": _page(run_dir)}
     try:
         row["record"] = runs.load(run_dir, notebook=run_dir.name, profile=run_dir.parent.name).data
+        changed = row["record"]["run"]["changed"]
         row |= {
-            "status": "complete",
+            "status": "complete" if not changed else "complete, changed",
+            "about": runs.about(run_dir.parent.name, changed) if changed else "",
             "seconds": execute.last_seconds(run_dir),
             "figures": _captions(run_dir),
         }
@@ -105,7 +126,7 @@ def _row(run_dir: Path) -> dict[str, Any]:
         row["status"] == "not run" or failed.stat().st_mtime > run_dir.stat().st_mtime
     ):
         row |= {"status": "failed", "failed_page": _page(failed)}
-        row["error"] = runs._run_field(failed, "error") or "it ended before a record was begun"
+        row["error"] = folders.run_field(failed, "error") or "it ended before a record was begun"
     return row
 
 
@@ -122,12 +143,9 @@ def _page(run_dir: Path) -> str | None:
     try:
         changed = max(path.stat().st_mtime_ns for path in (source, TEMPLATE, Path(__file__)))
         if not page.is_file() or page.stat().st_mtime_ns <= changed:
-            page.write_text(_as_html(source, run_dir.name), encoding="utf-8")
-    except (
-        FileNotFoundError,
-        ValueError,
-    ):  # none, or a broken one: a failed attempt may have ended on a full disk
-        return None
+            _put(page, _as_html(source, run_dir.name))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None  # none, or a broken one: a failed attempt may have ended on a full disk
     return f"html/{page.name}"
 
 

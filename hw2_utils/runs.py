@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import importlib.metadata
-import inspect
+import io
 import json
 import math
 import os
 import platform
-import shutil
 import subprocess
-import tomllib
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import fastjsonschema
-from filelock import AcquireReturnProxy, FileLock, Timeout
 
-from hw2_utils import hub, paths, profiles
+from hw2_utils import folders, hub, keys, parameters, parts, paths, profiles, timing
 from hw2_utils.errors import Hw2Error, InputError, explained, require
 
 if (
@@ -34,220 +30,24 @@ if (
     import pandas as pd
     from matplotlib.figure import Figure
 
-PACKAGES = (
-    "torch",
-    "transformers",
-    "peft",
-    "datasets",
-    "sentence-transformers",
-    "open_clip_torch",
-    "torchvision",
-    "timm",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-    "papermill",
-)
-KEY_PACKAGES = ("torch", "transformers", "peft")
+SCHEMA = 2  # of result.json
+PACKAGES = (*keys.LIBRARIES, "datasets", "pandas", "papermill")  # whose versions are on record
 METRIC_COLUMNS = ("method", "split", "group", "seed", "name", "value", "low", "high", "n")
-_check_schema = fastjsonschema.compile(
-    json.loads((paths.CONFIG / "record.schema.json").read_text(encoding="utf-8"))
-)
+OUR_NAMES = ("unparsed", "all")  # a prediction that holds no answer, and the group of all examples
+_schema = json.loads((paths.CONFIG / "record.schema.json").read_text(encoding="utf-8"))
+_check_schema = fastjsonschema.compile(_schema)
 _open_runs: dict[Path, Run] = {}
-
-
-# ---------------------------------------------------------------------------------------------- sources and keys
-def _definition(thing: Any) -> str:
-    """Code of a function or class, found by its line (a class's by its first method): a cell's class has no file."""
-    code = next(f for f in (thing, *vars(thing).values()) if inspect.isfunction(f)).__code__
-    tree, line = ast.parse("".join(inspect.findsource(code)[0])), code.co_firstlineno
-    named = [
-        n
-        for n in ast.walk(tree)
-        if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == thing.__name__
-    ]
-    return _code(
-        next(
-            n
-            for n in named
-            if min(x.lineno for x in (n, *n.decorator_list)) <= line <= n.end_lineno
-        )
-    )
-
-
-def _code(tree: ast.AST) -> str:
-    """A syntax tree as text, without docstrings (comments and layout are not in it)."""
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-            and ast.get_docstring(node) is not None
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.dump(tree)
-
-
-def _plain(value: Any) -> Any:
-    """What `json` can't write, as something that it can and that changes when the value's meaning does."""
-    if inspect.isclass(value) or inspect.isfunction(
-        value
-    ):  # a class with its bases in the same file or notebook
-        things = getattr(value, "__mro__", [value])
-        return [_definition(thing) for thing in things if thing.__module__ == value.__module__]
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    if is_dataclass(
-        value
-    ):  # a PEFT configuration; its own to_dict lists sets in an order that changes by process
-        return vars(value)
-    if hasattr(value, "tolist"):  # arrays and their scalars
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"a {type(value).__name__} can't be part of a key")
-
-
-def digest(key: Any) -> str:
-    """Hash of any nested key of plain values, classes, functions and configurations."""
-    return hashlib.sha256(json.dumps(key, sort_keys=True, default=_plain).encode()).hexdigest()
-
-
-def module_sources(names: Iterable[str]) -> str:
-    """Hash over the code of package modules and the tables that they read; comments, docstrings and layout don't count."""
-    names = sorted(names)
-    code = [
-        _code(ast.parse((paths.PACKAGE / f"{name}.py").read_text(encoding="utf-8")))
-        for name in names
-    ]
-    tables = [paths.CONFIG / f"{name}.toml" for name in names]
-    return digest(
-        [names, code, [tomllib.loads(t.read_text(encoding="utf-8")) for t in tables if t.is_file()]]
-    )
-
-
-def versions(names: Iterable[str] = KEY_PACKAGES) -> dict[str, str]:
-    """Installed versions of the packages that numbers depend on."""
-    return {name: importlib.metadata.version(name) for name in names}
-
-
-def part(
-    key: Mapping[str, Any], compute: Callable[[], dict[str, Any]], *, modules: Iterable[str]
-) -> dict[str, Any]:
-    """The result of one training or one scoring, computed once for each key and kept under `runs/parts/`.
-
-    `key` holds parameters, data and model hashes and all that the notebook hands in; `modules` names the package
-    modules that `compute` calls. `compute` returns a dict of plain values and data frames. `HW2_FRESH=1` recomputes.
-    """
-    import pandas as pd
-
-    name = digest({"key": key, "code": module_sources(modules), "versions": versions()})[:32]
-    folder = paths.RUNS / "parts" / name
-    if os.environ.get("HW2_FRESH") == "1":
-        shutil.rmtree(folder, ignore_errors=True)
-    reused = folder.is_dir()
-    if not reused:
-        result = compute()
-        beside = folder.with_name(f"{name}.tmp-{uuid.uuid4().hex[:8]}")
-        beside.mkdir(parents=True)
-        for frame in [k for k, v in result.items() if hasattr(v, "to_parquet")]:
-            result.pop(frame).to_parquet(beside / f"{frame}.parquet", index=False)
-        write_json(beside / "part.json", {**result, "part": name})
-        with suppress(OSError):  # another process has just written the same part
-            beside.rename(folder)
-        shutil.rmtree(beside, ignore_errors=True)
-    label = " ".join(str(key[k]) for k in ("method", "seed") if key.get(k) is not None)
-    print(f"{'reused  ' if reused else 'computed'} {label} (part {name[:8]})")
-    # read also right after computing, so that a reused part can't differ from a fresh one
-    frames = {path.stem: pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
-    return {**json.loads((folder / "part.json").read_text(encoding="utf-8")), **frames}
-
-
-# ---------------------------------------------------------------------------------------------- parameters
-def notebook_path(notebook: str) -> Path:
-    """The committed notebook; refuses a name that isn't one, listing those there are."""
-    path = paths.NOTEBOOKS / f"{notebook.removesuffix('.ipynb')}.ipynb"
-    names = ", ".join(sorted(p.stem for p in paths.NOTEBOOKS.glob("0*.ipynb")))
-    require(
-        path.is_file(),
-        f"no notebook {notebook!r}",
-        where=paths.NOTEBOOKS,
-        todo=f"use one of {names}",
-    )
-    return path
-
-
-def declared_parameters(notebook: str) -> dict[str, Any]:
-    """Names and defaults of the notebook's tagged parameter cell, in order."""
-    cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
-    source = next(
-        "".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])
-    )
-    return {
-        n.target.id: ast.literal_eval(n.value)
-        for n in ast.parse(source).body
-        if isinstance(n, ast.AnnAssign)
-    }
-
-
-def check_parameters(notebook: str, given: Mapping[str, Any]) -> None:
-    """Refuses unknown names, wrong types and values out of range, naming the parameter and what it takes."""
-    declared = declared_parameters(notebook)
-    for name, value in given.items():
-        require(
-            name in declared,
-            f"notebook {notebook} has no parameter {name!r}",
-            where="parameters",
-            todo="it takes " + ", ".join(declared),
-        )
-        default, where = declared[name], f"parameter {name}"
-        # Python's bool is an int, and an int will do for a float
-        fits = type(value) is type(default) or (isinstance(default, float) and type(value) is int)
-        require(
-            fits,
-            f"{value!r} is a {type(value).__name__}, wanted is a {type(default).__name__}",
-            where=where,
-            todo=f"its default is {default!r}",
-        )
-        if isinstance(value, int | float):
-            require(
-                min(default, 0) <= value < 1e9,
-                f"{value!r} is out of range",
-                where=where,
-                todo="give 0 or more",
-            )
-        if name == "seeds":
-            require(
-                all(type(s) is int and 0 <= s < 2**32 for s in value)
-                and len(set(value)) == len(value),
-                f"{value!r} isn't a list of whole numbers from 0 on, each once",
-                where=where,
-                todo="[0, 1]",
-            )
-    profiles.load(str(given.get("profile", declared["profile"])))
-
-
-def resolve_device(device: str) -> str:
-    """ "auto" becomes the first GPU or the CPU; a device that isn't there is refused."""
-    import torch
-
-    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    device = there[-1] if device == "auto" else device
-    require(
-        device in there,
-        f"no device {device!r} here",
-        where="parameter device",
-        todo=f"use auto or one of {there}",
-    )
-    return device
 
 
 # ---------------------------------------------------------------------------------------------- writing
 class Run:
     """A run that is being written; `finish()` makes it complete, anything else leaves it failed."""
 
-    def __init__(self, notebook: str, parameters: dict[str, Any]) -> None:
-        self.notebook, self.parameters = notebook, parameters
-        self.settings = SimpleNamespace(**profiles.settings(notebook, parameters))
-        self.settings.device = resolve_device(parameters.get("device", "cpu"))
+    def __init__(self, notebook: str, values: dict[str, Any]) -> None:
+        self.notebook, self.parameters = notebook, values
+        self.settings = SimpleNamespace(**profiles.settings(notebook, values))
+        self.settings.device = timing.resolve_device(values.get("device", "cpu"))
+        self.changed = _shown(parameters.changed(notebook, values))
         self.id = os.environ.get("HW2_RUN_ID") or new_run_id()
         self.run_dir = Path(
             self.settings.run_dir or paths.RUNS / "interactive" / notebook
@@ -256,7 +56,7 @@ class Run:
             _open_runs[self.run_dir].close()
         self.held = ExitStack()
         if not _under_runner():  # the runner has claimed its run's folder itself
-            self.held.enter_context(claim(self.run_dir))
+            self.held.enter_context(folders.claim(self.run_dir))
         _open_runs[self.run_dir] = self
         self.folder = self.run_dir.with_name(f"{self.run_dir.name}.tmp-{self.id}")
         for name in ("tables", "figures", "predictions"):
@@ -269,13 +69,9 @@ class Run:
         self.metrics: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.predictions: list[pd.DataFrame] = []
         self.classes: list[str] = []
-        self.modules: set[str] = {"metrics", "statistics"}
         self.start = now()
-        if (
-            parameters["profile"] == "full"
-            and self.settings.device == "cpu"
-            and parameters.get("seeds") == []
-        ):
+        on_cpu = self.settings.device == "cpu" and values["profile"] == "full"
+        if on_cpu and values.get("seeds") == []:
             self.settings.seeds = self.settings.seeds[:1]
             self.note(
                 f"on a CPU the full profile has the seeds {self.settings.seeds} alone, unless seeds is given"
@@ -287,12 +83,15 @@ class Run:
         self.models[role] = hub.model(getattr(self.settings, role))
         return self.models[role]
 
-    def use(self, *modules: str) -> None:
-        """Names package modules whose code the record depends on."""
-        self.modules |= set(modules)
-
     def read(self, name: str, data: Any) -> None:
-        """Puts a data set's hash and its reader's notes on record, and prints the notes."""
+        """Puts a data set's hash and its reader's notes on record, and prints the notes.
+
+        Raises InputError for a class or topic with a name that means something else in the record.
+        """
+        groups = [*data.classes, *getattr(data, "topics", [])]
+        taken = [group for group in groups if group in OUR_NAMES]
+        todo = "rename it in the file"
+        require(not taken, f"the name {taken[:1]} has another meaning here", where=name, todo=todo)
         self.data[name] = data.sha256
         for note in data.notes:
             self.note(f"{name}: {note}")
@@ -304,20 +103,15 @@ class Run:
 
     def part(
         self,
-        key: Mapping[str, Any],
-        compute: Callable[[], dict[str, Any]],
+        label: str,
+        function: Callable[..., dict[str, Any]],
+        inputs: Mapping[str, Any],
         *,
-        modules: Iterable[str],
+        measured: bool = False,
     ) -> dict[str, Any]:
-        """`part` with this run's data and model hashes in the key, on record."""
-        self.use(*(modules := list(modules)))
-        full = {
-            **key,
-            "data": self.data,
-            "models": {r: m.fingerprint for r, m in self.models.items()},
-            "device": self.settings.device,
-        }
-        result = part(full, compute, modules=modules)
+        """`parts.part`, on record; where times or memory are `measured`, they belong to this machine."""
+        measured_on = timing.machine(self.settings.device) if measured else None
+        result = parts.part(label, function, inputs, measured_on=measured_on)
         self.parts.append(result["part"])
         return result
 
@@ -347,10 +141,8 @@ class Run:
             full = {c: _number(full.get(c)) for c in METRIC_COLUMNS}
             key = tuple(full[c] for c in METRIC_COLUMNS[:5])
             if key in self.metrics or not math.isfinite(full["value"]):
-                raise Hw2Error(
-                    f"row {key} was added twice, or {full['value']!r} is no number",
-                    where=self.notebook,
-                )
+                what = f"row {key} was added twice, or {full['value']!r} is no number"
+                raise Hw2Error(what, where=self.notebook)
             self.metrics[key] = full
 
     def table(self, name: str, frame: pd.DataFrame, *, caption: str) -> pd.DataFrame:
@@ -367,28 +159,22 @@ class Run:
 
     def input(self, role: str, record: Record) -> Record:
         """Puts on record that this run has read another one."""
+        place = paths.short(record.folder)
         self.inputs.append(
-            {
-                "role": role,
-                "notebook": record.notebook,
-                "id": record.id,
-                "run_dir": paths.short(record.folder),
-            }
+            {"role": role, "notebook": record.notebook, "id": record.id, "run_dir": place}
         )
         return record
 
     def finish(self) -> None:
         """Writes the complete record and, without our runner, puts the folder in its place."""
         if not self.metrics or not self.predictions:
-            raise Hw2Error(
-                "a run without metrics or predictions can't be complete", where=self.notebook
-            )
+            what = "a run without metrics or predictions can't be complete"
+            raise Hw2Error(what, where=self.notebook)
         self._write("complete")
-        print(
-            f"run {self.id} complete: {len(self.metrics)} metrics, {sum(map(len, self.predictions))} predictions"
-        )
+        n_predictions = sum(map(len, self.predictions))
+        print(f"run {self.id} complete: {len(self.metrics)} metrics, {n_predictions} predictions")
         if not _under_runner():
-            swap_in(self.folder, self.run_dir)
+            folders.swap_in(self.folder, self.run_dir)
             print("written to", paths.short(self.run_dir))
         self.close()
 
@@ -398,124 +184,120 @@ class Run:
         self.held.close()
 
     def _write(self, status: str) -> None:
-        import torch
-
+        run = {
+            "id": self.id,
+            "notebook": self.notebook,
+            "status": status,
+            "error": None,
+            "start": self.start,
+            "end": None if status == "running" else now(),
+            "parameters": _shown(self.parameters),
+            "changed": self.changed,
+            "settings": _shown(vars(self.settings)),
+            "notes": self.notes,
+            "parts": self.parts,
+        }
+        models = {role: model.record() for role, model in self.models.items()}
+        run["key"] = record_key(self.notebook, self.parameters["profile"], models)
         record = {
-            "run": {
-                "id": self.id,
-                "notebook": self.notebook,
-                "status": status,
-                "error": None,
-                "start": self.start,
-                "end": None if status == "running" else now(),
-                "parameters": _shown(self.parameters),
-                "settings": _shown(vars(self.settings)),
-                "notes": self.notes,
-                "parts": self.parts,
-                "key": code_key(self.notebook, self.modules),
-                "modules": sorted(self.modules),
-            },
+            "schema": SCHEMA,
+            "run": run,
             "meta": {
                 **git_state(),
-                "versions": versions(PACKAGES),
-                "device": device_name(self.settings.device),
-                "threads": torch.get_num_threads(),
+                **timing.machine(self.settings.device),
+                "versions": keys.versions(PACKAGES),
                 "python": platform.python_version(),
                 "data": self.data,
-                "models": {role: model.record() for role, model in self.models.items()},
+                "models": models,
             },
             "classes": self.classes,
             "metrics": list(self.metrics.values()),
             "inputs": self.inputs,
+            "files": {} if status == "running" else folders.checksums(self.folder),
         }
-        _check_schema(record)
-        write_json(self.folder / "result.json", record)
+        write_record(self.folder, record)
 
 
 def start(notebook: str, namespace: Mapping[str, Any]) -> Run:
-    """Begins a run from the values of the notebook's parameters in its namespace (`globals()`); prints the banner."""
-    parameters = {name: namespace[name] for name in declared_parameters(notebook)}
-    check_parameters(notebook, parameters)
-    run = Run(notebook, parameters)
-    about = profiles.load(parameters["profile"])["about"]
-    print(
-        f"profile {parameters['profile']} ({about}) · device {device_name(run.settings.device)} · run {run.id}"
-    )
+    """Begins a run from the values of the notebook's parameters in its namespace (`globals()`); prints the banner.
+
+    Raises InputError for a parameter that the committed notebook doesn't have, or whose value it doesn't take.
+    """
+    parameters.check_cells(notebook, list(namespace.get("In", [])))
+    values = {name: namespace[name] for name in parameters.declared(notebook)}
+    parameters.check(notebook, values)
+    run = Run(notebook, values)
+    print(banner(run))
     return run
 
 
+def banner(run: Run) -> str:
+    """What the run reads and runs on, and what differs from the profile."""
+    read = (*profiles.MODEL_PARAMETERS, *profiles.DATA_PARAMETERS)
+    settings = _shown(vars(run.settings))
+    named = [f"{name} {settings[name]}" for name in read if settings.get(name)]
+    profile = run.parameters["profile"]
+    device = timing.device_name(run.settings.device)
+    line = " · ".join([f"profile {profile}", *named, f"device {device}", f"run {run.id}"])
+    return f"{line}\n{about(profile, run.changed)}"
+
+
+def about(profile: str, changed: Mapping[str, Any]) -> str:
+    """What a profile's numbers are, or how a run differs from it."""
+    if not changed:
+        return profiles.load(profile)["about"]
+    values = ", ".join(f"{name} {value}" for name, value in changed.items())
+    return f"not the {profile} profile's own run; changed: {values}"
+
+
 def new_run_id() -> str:
-    """An id that sorts by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+    """An id that sorts by time and can't be guessed."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:16]}"
 
 
-def claim(run_dir: Path) -> AcquireReturnProxy:
-    """The run folder's lock: two runs never write into one folder, and a killed run gives it free.
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Checks a record against its schema, seals it with a checksum and writes it."""
+    record = folders.sealed(record)
+    _check_schema(record)
+    folders.write_json(folder / "result.json", record)
 
-    What killed runs left beside the folder is put right before anyone writes.
-    """
-    held = hold(
-        run_dir.with_name(f".{run_dir.name}.lock"),
-        "another run is writing into this folder",
-        where=run_dir,
-        todo="wait for it, or choose another folder with --out",
+
+def add_notebook(folder: Path) -> None:
+    """Puts the executed notebook, which the runner adds to a complete run, under the record's checksums."""
+    record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    write_record(folder, {**record, "files": folders.checksums(folder)})
+
+
+def mark_failed(folder: Path, error: BaseException) -> None:
+    """Writes into the record of a run, if it has begun one, why it failed."""
+    with suppress(OSError, ValueError, KeyError, fastjsonschema.JsonSchemaException):
+        record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        failure = {"status": "failed", "error": f"{type(error).__name__}: {error}", "end": now()}
+        write_record(folder, {**record, "run": {**record["run"], **failure}})
+
+
+def record_key(notebook: str, profile: str, models: Mapping[str, Any]) -> str:
+    """Hash over what a notebook's record comes from: its code, the package's, the profile's values, pins, versions."""
+    table = profiles.load(profile)
+    pinned = hub.pins().get("models", {})
+    return keys.digest(
+        {
+            "notebook": keys.notebook_code(parameters.notebook_path(notebook)),
+            "profile": [table["all"], table[notebook]],
+            "pins": {m["id"]: pinned.get(m["id"]) for m in models.values()},
+            "versions": keys.versions(),
+        }
     )
-    _recover(run_dir)
-    return held
-
-
-def hold(file: Path, taken: str, *, where: Path, todo: str) -> AcquireReturnProxy:
-    """Locks a file at once, until the `with` block or the process ends, or says who holds it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(file).acquire(timeout=0)
-    except Timeout:
-        raise InputError(
-            f"{taken} (process {file.read_text().strip()})", where=paths.short(where), todo=todo
-        ) from None
-    file.write_text(f"{os.getpid()}\n")
-    return held
-
-
-def swap_in(folder: Path, run_dir: Path) -> None:
-    """Puts a finished folder in place: the old one aside, the new one in, the old one away."""
-    aside = run_dir.with_name(f"{run_dir.name}.old-{uuid.uuid4().hex[:6]}")
-    if run_dir.exists():
-        run_dir.rename(aside)
-    folder.rename(run_dir)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _recover(run_dir: Path) -> None:
-    """Finishes an interrupted swap, and removes what killed runs left beside the folder."""
-    aside, beside = (
-        sorted(run_dir.parent.glob(f"{run_dir.name}.{kind}-*")) for kind in ("old", "tmp")
-    )
-    if aside and not (run_dir / "result.json").is_file():
-        shutil.rmtree(
-            run_dir, ignore_errors=True
-        )  # the workflow engine makes empty folders for its stamps
-        [*aside, *(p for p in beside if status_of(p) == "complete")][-1].rename(run_dir)
-    for left in [*aside, *beside]:
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes beside and renames, so that a reader never sees half a file."""
-    beside = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:6]}")
-    beside.write_text(
-        json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    beside.replace(path)
 
 
 # ---------------------------------------------------------------------------------------------- reading
 @dataclass(frozen=True)
 class Record:
-    """A complete run, read back."""
+    """A complete run, read back: `files` holds its predictions and tables as they were written."""
 
     folder: Path
     data: Mapping[str, Any]
+    files: Mapping[str, bytes]
     id: str
     notebook: str
 
@@ -529,8 +311,14 @@ class Record:
         """All prediction files in one frame."""
         import pandas as pd
 
-        files = sorted((self.folder / "predictions").glob("*.parquet"))
-        return pd.concat(map(pd.read_parquet, files), ignore_index=True)
+        names = [name for name in self.files if name.startswith("predictions/")]
+        frames = [pd.read_parquet(io.BytesIO(self.files[name])) for name in names]
+        return pd.concat(frames, ignore_index=True)
+
+    def read_file(self, name: str) -> bytes:
+        """A file of the run, held against the record's checksum. Raises InputError where it isn't what was written."""
+        data = self.files.get(name)
+        return _verified(self.folder, name, self.data["files"]) if data is None else data
 
     def require_data(self, name: str, sha256: str) -> None:
         """Refuses a run that read other data than these."""
@@ -542,46 +330,72 @@ class Record:
         )
 
 
-def load(folder: Path | str, *, notebook: str, profile: str | None = None) -> Record:
-    """Reads a complete, current record; else says which notebook to run.
+class _Replaced(Exception):
+    """The run was replaced by another one while it was read."""
 
-    Raises InputError when the record is absent, incomplete, of another notebook or profile, or stale.
+
+def load(folder: Path | str, *, notebook: str, profile: str | None = None) -> Record:
+    """Reads a complete, current record with its files; else says which notebook to run. Moves and deletes nothing.
+
+    Raises InputError when the record is absent, incomplete, altered, of another notebook, profile or version, or
+    stale, or when a file beside it isn't what was written.
     """
     folder = Path(folder)
+    for _ in range(100):  # a run that is replaced meanwhile is read again, whole
+        try:
+            return _load(folders.readable(folder), folder, notebook, profile)
+        except _Replaced:
+            time.sleep(0.02)
+    todo = "wait until the run that writes there has ended"
+    raise InputError("the run is replaced again and again", where=paths.short(folder), todo=todo)
+
+
+def _load(place: Path, folder: Path, notebook: str, profile: str | None) -> Record:
     command = f"python -m hw2_utils run {notebook}" + (f" --profile {profile}" if profile else "")
     todo = f"run notebook {notebook} first: {command}"
 
     def need(holds: object, what: str) -> None:
         require(holds, what, where=paths.short(folder), todo=todo)
 
-    if any(folder.parent.glob(f"{folder.name}.old-*")):
-        with (
-            suppress(InputError),
-            claim(folder),
-        ):  # a run that is writing there now finishes its own swap
-            pass
-    need((folder / "result.json").is_file(), f"there is no run of {notebook}")
+    need((place / "result.json").is_file(), f"there is no run of {notebook}")
     with explained("the record is broken", ValueError, where=paths.short(folder), todo=todo):
-        data = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        data = json.loads((place / "result.json").read_text(encoding="utf-8"))
+        version = data.get("schema", 1) if isinstance(data, dict) else None
+        need(version in (None, SCHEMA), f"the run of {notebook} was written by another version")
         _check_schema(data)
         json.dumps(data, allow_nan=False)  # the schema's numbers may be NaN
+    need(folders.is_sealed(data), f"the record of {notebook} isn't what the run wrote")
     run = data["run"]
     need(run["notebook"] == notebook, f"this is a run of {run['notebook']}, wanted is {notebook}")
     need(run["status"] == "complete", f"the run of {notebook} is {run['status']}")
     found = run["parameters"]["profile"]
     need(profile in (None, found), f"the run has profile {found}, wanted is {profile}")
-    current = code_key(notebook, run["modules"])
-    need(
-        run["key"] == current,
-        f"the run of {notebook} is stale: code or versions have changed since",
-    )
+    current = record_key(notebook, found, data["meta"]["models"])
+    changed = "code, settings, pins or versions have changed since"
+    need(run["key"] == current, f"the run of {notebook} is stale: {changed}")
     for source in data["inputs"]:
         inside = source["run_dir"].startswith("runs/")
-        need(
-            not inside or _run_field(paths.RUNS / source["run_dir"][5:], "id") == source["id"],
-            f"the run of {notebook} is stale: it read another run of {source['notebook']}",
-        )
-    return Record(folder, data, run["id"], notebook)
+        read = inside and folders.run_field(paths.RUNS / source["run_dir"][5:], "id")
+        what = f"the run of {notebook} is stale: it read another run of {source['notebook']}"
+        need(not inside or read == source["id"], what)
+    wanted = [name for name in data["files"] if name.startswith(("predictions/", "tables/"))]
+    files = {name: _verified(place, name, data["files"], run_id=run["id"]) for name in wanted}
+    return Record(folder, data, files, run["id"], notebook)
+
+
+def _verified(
+    place: Path, name: str, checksums: Mapping[str, str], *, run_id: str | None = None
+) -> bytes:
+    """A file's bytes as they were written. Raises _Replaced where another run has come into the place since."""
+    with suppress(OSError):
+        data = (place / name).read_bytes()
+        if hashlib.sha256(data).hexdigest() == checksums.get(name):
+            return data
+    if run_id and folders.run_field(place, "id") != run_id:
+        raise _Replaced
+    todo = "run the notebook again"
+    what = f"{name} is missing or isn't what the run wrote"
+    raise InputError(what, where=paths.short(place), todo=todo)
 
 
 def find(folder: str, notebook: str, run: Run, *, required: bool = True) -> Record | None:
@@ -592,7 +406,8 @@ def find(folder: str, notebook: str, run: Run, *, required: bool = True) -> Reco
     profile = run.parameters["profile"]
     interactive = paths.RUNS / "interactive" / notebook
     by_hand = not _under_runner() and status_of(interactive) == "complete"
-    place = Path(folder) if folder else interactive if by_hand else paths.RUNS / profile / notebook
+    default = interactive if by_hand else paths.RUNS / profile / notebook
+    place = Path(folder) if folder else default
     tolerated = () if required else (InputError,)
     with suppress(*tolerated):
         record = load(place, notebook=notebook, profile=profile)
@@ -601,40 +416,16 @@ def find(folder: str, notebook: str, run: Run, *, required: bool = True) -> Reco
     return None
 
 
-def code_key(notebook: str, modules: Iterable[str]) -> str:
-    """Hash over what defines a notebook's numbers: its definitions, the package modules it uses, and versions."""
-    cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
-    text = "\n".join("".join(c["source"]) + "\n" for c in cells if c["cell_type"] == "code")
-    tree = ast.parse(
-        "\n".join("" if line.lstrip().startswith("%") else line for line in text.splitlines())
-    )
-    return digest(
-        {
-            "definitions": [_code(node) for node in tree.body if _defines(node)],
-            "modules": module_sources(modules),
-            "versions": versions(),
-        }
-    )
-
-
-def _defines(node: ast.AST) -> bool:
-    """Classes, functions and CONSTANTS of a cell; captions, plots and prose are none of them."""
-    if isinstance(node, ast.Assign):
-        return all(isinstance(t, ast.Name) and t.id.isupper() for t in node.targets)
-    return isinstance(node, ast.ClassDef | ast.FunctionDef)
+def used_parts() -> set[str]:
+    """The parts that any run below `runs/` names."""
+    records = paths.RUNS.rglob("result.json")
+    return {part for record in records for part in folders.run_field(record.parent, "parts") or []}
 
 
 # ---------------------------------------------------------------------------------------------- small things
 def status_of(folder: Path) -> str | None:
     """Status of the record in a folder, or None where there is no readable one."""
-    return _run_field(folder, "status")
-
-
-def _run_field(folder: Path, name: str) -> str | None:
-    try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8"))["run"][name]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return folders.run_field(folder, "status")
 
 
 def now() -> str:
@@ -661,19 +452,13 @@ def _number(value: Any) -> Any:
 
 def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as the record keeps them: paths without the home folder."""
-    return {
-        k: paths.short(v)
-        if k in profiles.PATH_PARAMETERS and v and not str(v).startswith("hub:")
-        else v
-        for k, v in values.items()
-    }
 
+    def short(name: str, value: Any) -> Any:
+        is_place = name in (*profiles.PATH_PARAMETERS, *profiles.MODEL_PARAMETERS)
+        is_local = is_place and value and Path(str(value)).is_absolute()
+        return paths.short(value) if is_local else value
 
-def device_name(device: str) -> str:
-    """The GPU's name, or the CPU's architecture."""
-    import torch
-
-    return torch.cuda.get_device_name() if device == "cuda" else f"CPU ({platform.machine()})"
+    return {name: short(name, value) for name, value in values.items()}
 
 
 def git_state() -> dict[str, Any]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import json
+import re
 import shlex
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from hw2_utils import paths, runs
+from hw2_utils import folders, keys, parameters, paths, runs
 from hw2_utils.errors import InputError, explained, require
 
 if TYPE_CHECKING:
@@ -30,47 +32,72 @@ class Sweep:
 
 def read(path: Path | str) -> Sweep:
     """Reads `notebook`, `fixed: {}`, `grid: {name: [...]}` or `rows: [...]`, and `seeds`; checks every run."""
-    path, todo, each = Path(path), "see CONTRIBUTING.md", {}
-    with explained(
-        "the sweep file can't be read",
-        OSError,
-        UnicodeDecodeError,
-        yaml.YAMLError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        where=path,
-        todo=todo,
-    ):
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path, todo = Path(path), "see CONTRIBUTING.md"
+    broken = (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError)
+    with explained("the sweep file can't be read", *broken, where=path, todo=todo):
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506 - a SafeLoader
         unknown = content.keys() - {"notebook", "fixed", "grid", "rows", "seeds"}
         require(not unknown, f"unknown: {', '.join(map(str, unknown))}", where=path, todo=todo)
-        require(
-            ("grid" in content) != ("rows" in content),
-            "give either grid or rows",
-            where=path,
-            todo=todo,
-        )
-        grid = content.get("grid", {})
-        lists = [*grid.values(), content.get("seeds", [])]
-        require(
-            all(isinstance(v, list) for v in lists),
-            "grid values and seeds are lists",
-            where=path,
-            todo=todo,
-        )
-        rows = content.get("rows") or [
-            dict(zip(grid, v, strict=True)) for v in itertools.product(*grid.values())
-        ]
-        for row, seed in itertools.product(rows, content.get("seeds") or [None]):
-            parameters = {
-                **content.get("fixed", {}),
-                **row,
-                **({} if seed is None else {"seeds": [seed]}),
-            }
-            runs.check_parameters(content["notebook"], parameters)
-            each[f"{len(each):03d}-{runs.digest(parameters)[:8]}"] = parameters
+        one = ("grid" in content) != ("rows" in content)
+        require(one, "give either grid or rows", where=path, todo=todo)
+        found = [*_combinations(content, path)]
+    each: dict[str, dict[str, Any]] = {}
+    for values in found:
+        with explained_run(path, values):
+            parameters.check(content["notebook"], values)
+        twice = values in each.values()
+        require(not twice, f"two runs have {values}", where=path, todo="write each run once")
+        each[f"{len(each):03d}-{keys.digest(values)[:8]}"] = values
+    require(each, "the sweep has no run", where=path, todo=todo)
     return Sweep(path.stem, content["notebook"], each)
+
+
+def _combinations(content: Mapping[str, Any], path: Path) -> Iterator[dict[str, Any]]:
+    grid, seeds = content.get("grid", {}), content.get("seeds", [])
+    lists = all(isinstance(values, list) for values in [*grid.values(), seeds])
+    require(lists, "grid values and seeds are lists", where=path, todo="see CONTRIBUTING.md")
+    once = len(set(seeds)) == len(seeds)
+    require(once, f"seeds {seeds} repeat one", where=path, todo="write each seed once")
+    rows = content.get("rows") or [dict(zip(grid, v, strict=True)) for v in product(*grid.values())]
+    for row, seed in product(rows, seeds or [None]):
+        own = {} if seed is None else {"seeds": [seed]}
+        yield {**content.get("fixed", {}), **row, **own}
+
+
+@contextmanager
+def explained_run(path: Path, values: Mapping[str, Any]) -> Iterator[None]:
+    """Names the sweep file, and how YAML reads a rate, where a run's parameter is refused."""
+    try:
+        yield
+    except InputError as error:
+        rate = any(isinstance(v, str) and re.fullmatch(r"[\d.]+e-?\d+", v) for v in values.values())
+        hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if rate else ""
+        raise InputError(
+            error.what + hint, where=f"{path}, {error.where}", todo=error.todo
+        ) from error
+
+
+class StrictLoader(yaml.SafeLoader):
+    """YAML without what silently means something else: a key given twice, 010 as 8, 1:30 as 90."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [name for i, name in enumerate(names) if name in names[:i]]
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{twice[0]!r} is given twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        if not re.fullmatch(r"[-+]?(0|[1-9]\d*|\d*\.\d*([eE][-+]?\d+)?)", node.value):
+            what = f"{node.value} is no plain decimal number"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+        return float(node.value) if "." in node.value else int(node.value)
+
+
+for _kind in ("int", "float"):
+    StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", StrictLoader.construct_number)
 
 
 def folder(sweep: Sweep, name: str) -> Path:
@@ -78,28 +105,19 @@ def folder(sweep: Sweep, name: str) -> Path:
     return paths.RUNS / "sweeps" / sweep.name / name
 
 
-def stamp(sweep: Sweep, run: str) -> str:
+def stamp(sweep: Sweep, run: str) -> Path:
     """The file that the workflow engine makes when a run is complete."""
-    return str(folder(sweep, run) / ".done")
+    return folder(sweep, run) / folders.STAMP
 
 
 def command(sweep: Sweep, run: str, start: str, profile: str) -> str:
     """The shell command of one run, every value quoted."""
-    words = [
-        start,
-        sweep.notebook,
-        "--profile",
-        profile,
-        "--out",
-        shlex.quote(str(folder(sweep, run))),
-    ]
-    values = {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in sweep.runs[run].items()
-    }
-    return " ".join(
-        [*words, *(f"-p {name} {shlex.quote(value)}" for name, value in values.items())]
-    )
+    place = shlex.quote(str(folder(sweep, run)))
+    words = [start, sweep.notebook, "--profile", profile, "--out", place]
+    for name, value in sweep.runs[run].items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        words += ["-p", name, shlex.quote(text)]
+    return " ".join(words)
 
 
 def gather(sweep: Sweep) -> pd.DataFrame:
@@ -107,12 +125,11 @@ def gather(sweep: Sweep) -> pd.DataFrame:
     import pandas as pd
 
     frames = [pd.DataFrame()]
-    for run, parameters in sweep.runs.items():
-        if Path(stamp(sweep, run)).is_file():
+    for run, values in sweep.runs.items():
+        if stamp(sweep, run).is_file():
             record = runs.load(folder(sweep, run), notebook=sweep.notebook)
-            frames.append(
-                record.metrics.assign(run=run, **{k: str(v) for k, v in parameters.items()})
-            )
+            shown = {name: str(value) for name, value in values.items()}
+            frames.append(record.metrics.assign(run=run, **shown))
     table = pd.concat(frames, ignore_index=True)
     folder(sweep, "").mkdir(parents=True, exist_ok=True)
     table.to_csv(folder(sweep, "metrics.csv"), index=False, lineterminator="\n")
@@ -120,15 +137,14 @@ def gather(sweep: Sweep) -> pd.DataFrame:
 
 
 def records(name: str, run: runs.Run) -> list[runs.Record]:
-    """The complete, current runs of the sweep of this name that read the same data and models as `run`, in the sweep's order."""
-    models, found = {role: model.fingerprint for role, model in run.models.items()}, []
-    for done in sorted((paths.RUNS / "sweeps" / name).glob("*/.done")):
+    """The complete, current runs of the sweep of this name that read the same data and models as `run`, in its order."""
+    own = {role: model.fingerprint for role, model in run.models.items()}
+    found = []
+    for done in sorted((paths.RUNS / "sweeps" / name).glob(f"*/{folders.STAMP}")):
         with suppress(InputError):
-            found.append(runs.load(done.parent, notebook=run.notebook))
-    return [
-        r
-        for r in found
-        if r.data["meta"]["data"] == run.data
-        and {role: model["fingerprint"] for role, model in r.data["meta"]["models"].items()}
-        == models
-    ]
+            record = runs.load(done.parent, notebook=run.notebook)
+            meta = record.data["meta"]
+            models = {role: model["fingerprint"] for role, model in meta["models"].items()}
+            if (meta["data"], models) == (run.data, own):
+                found.append(record)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
 import sys
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from hw2_utils.errors import Hw2Error
+from hw2_utils.errors import Hw2Error, require
 
 MIB = 2**20
 
@@ -38,6 +39,40 @@ class Measurement:
     allocated_memory_mib: float | None = None
     reserved_memory_mib: float | None = None
     note: str | None = None  # when other work had the CPU meanwhile
+
+
+def resolve_device(device: str) -> str:
+    """ "auto" becomes the first GPU or the CPU; a device that isn't there is refused."""
+    import torch
+
+    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    device = there[-1] if device == "auto" else device
+    todo = f"use auto or one of {there}"
+    require(device in there, f"no device {device!r} here", where="parameter device", todo=todo)
+    return device
+
+
+def device_name(device: str) -> str:
+    """The GPU's name, or the CPU's."""
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" else f"CPU ({_cpu_model()})"
+
+
+def _cpu_model() -> str:
+    """The processor's model where Linux names it, else its architecture."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What times and memory belong to: the device's name and the threads that this process may use."""
+    import torch
+
+    return {"device": device_name(device), "threads": torch.get_num_threads()}
 
 
 def synchronise(device: str) -> None:

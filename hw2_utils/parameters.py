@@ -1,0 +1,146 @@
+"""A notebook's declared parameters: where they are declared, which values they take, and what differs from the profile."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hw2_utils import paths, profiles
+from hw2_utils.errors import require
+
+# Parameters that name where a run lies or what it runs on; all others change what a run's numbers are.
+PLACES = ("profile", "run_dir", "device", "roberta_run", "resnet_sbert_run", "clip_run")
+RANGES = {  # of numbers: smallest (beside the default) and largest
+    "batch_size": (0, 65_536),
+    "epochs": (0, 10_000),
+    "folds": (3, 100),
+    "factorial_statements": (2, 1_000_000),
+    "learning_rate": (0, 1.0),
+    "lora_learning_rate": (0, 1.0),
+    "lora_rank": (1, 65_536),
+    "lora_alpha": (1, 65_536),
+    "max_train_examples": (2, 10**9),
+}
+CHOICES = {"device": ("auto", "cpu", "cuda"), "lora_variant": ("", "rslora", "dora", "lora+")}
+
+
+def names() -> list[str]:
+    """The committed notebooks, in order."""
+    return sorted(path.stem for path in paths.NOTEBOOKS.glob("0*.ipynb"))
+
+
+def notebook_path(notebook: str) -> Path:
+    """The committed notebook of a name (or of its own path); refuses all else, listing those there are."""
+    path = Path(notebook)
+    elsewhere = len(path.parts) > 1 and path.resolve().parent != paths.NOTEBOOKS.resolve()
+    name = path.name.removesuffix(".ipynb")
+    what = f"{notebook!r} is no notebook of this project"
+    require(
+        not elsewhere and name in names(),
+        what,
+        where=paths.short(paths.NOTEBOOKS),
+        todo=f"use one of {', '.join(names())}",
+    )
+    return paths.NOTEBOOKS / f"{name}.ipynb"
+
+
+def declared(notebook: str) -> dict[str, Any]:
+    """Names and defaults of the committed notebook's tagged parameters cell, in order."""
+    cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
+    tagged = (c for c in cells if "parameters" in c["metadata"].get("tags", []))
+    source = next("".join(c["source"]) for c in tagged)
+    assigned = [n for n in ast.parse(source).body if isinstance(n, ast.AnnAssign)]
+    return {n.target.id: ast.literal_eval(n.value) for n in assigned}
+
+
+def check(notebook: str, given: Mapping[str, Any]) -> None:
+    """Refuses unknown names, wrong types and values out of range, naming the parameter and what it takes."""
+    defaults = declared(notebook)
+    for name, value in given.items():
+        _check_name(notebook, name, defaults)
+        _check_type(name, value, defaults[name])
+        _check_value(name, value, defaults[name])
+    profiles.load(str(given.get("profile", defaults["profile"])))
+
+
+def _check_name(notebook: str, name: str, defaults: Mapping[str, Any]) -> None:
+    near = difflib.get_close_matches(name, defaults, n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    what = f"notebook {notebook} has no parameter {name!r}"
+    require(
+        name in defaults, what, where="parameters", todo=f"{meant}It takes {', '.join(defaults)}"
+    )
+
+
+def _check_type(name: str, value: Any, default: Any) -> None:
+    # Python's bool is an int, and an int will do for a float
+    fits = type(value) is type(default) or (isinstance(default, float) and type(value) is int)
+    what = f"{value!r} is a {type(value).__name__}, wanted is a {type(default).__name__}"
+    require(fits, what, where=f"parameter {name}", todo=f"its default is {default!r}")
+
+
+def _check_value(name: str, value: Any, default: Any) -> None:
+    where = f"parameter {name}"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        low, high = RANGES.get(name, (min(default, 0), 10**9))
+        todo = f"give {low:g} to {high:,g}" + (
+            f", or leave it at {default}" if default < low else ""
+        )
+        require(
+            value == default or low <= value <= high,
+            f"{value!r} is out of range",
+            where=where,
+            todo=todo,
+        )
+    if name in CHOICES:
+        todo = f"use one of {', '.join(map(repr, CHOICES[name]))}"
+        require(
+            value in CHOICES[name], f"{value!r} isn't one of its values", where=where, todo=todo
+        )
+    if name == "seeds":
+        whole = all(type(s) is int and 0 <= s < 2**32 for s in value)
+        what = f"{value!r} isn't a list of whole numbers from 0 on, each once"
+        require(whole and len(set(value)) == len(value), what, where=where, todo="[0, 1]")
+    elif isinstance(value, list):
+        texts = all(isinstance(item, str) and item.strip() for item in value)
+        what = f"{value!r} isn't a list of names, each once"
+        require(
+            texts and len(set(value)) == len(value), what, where=where, todo='["query", "value"]'
+        )
+
+
+def changed(notebook: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters whose values give other numbers than the profile's own, with those values."""
+    all_given = {**declared(notebook), **given}
+    plain = {**declared(notebook), "profile": all_given["profile"]}
+    now, own = (profiles.settings(notebook, values) for values in (all_given, plain))
+    return {
+        name: now[name]
+        for name in all_given
+        if name not in PLACES and now.get(name) != own.get(name)
+    }
+
+
+def check_cells(notebook: str, sources: list[str]) -> None:
+    """Refuses a parameter that a cell sets and the committed notebook doesn't have: Python itself would say nothing.
+
+    `sources` are the cells that a kernel has run; looked at are the parameters cell and the one that papermill adds.
+    """
+    defaults = declared(notebook)
+    for source in sources:
+        if source.startswith("# Parameters") or (
+            "run_dir: str" in source and "profile: str" in source
+        ):
+            for node in ast.parse(source).body:
+                targets = (
+                    node.targets
+                    if isinstance(node, ast.Assign)
+                    else [getattr(node, "target", None)]
+                )
+                for target in targets:
+                    if isinstance(target, ast.Name):
+                        _check_name(notebook, target.id, defaults)
