@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,11 @@ from hw2_utils.datafiles import (
     read_csv,
     read_lines,
     read_text,
+    refuse_all,
     require_files,
+    variant_notes,
 )
-from hw2_utils.errors import explained, require
+from hw2_utils.errors import InputError, explained, require
 
 SPLITS = ("train", "val", "test")
 CSV_FILES = tuple(f"new_data_{split}.csv" for split in SPLITS)
@@ -34,8 +36,14 @@ RAW_FILES = (
     ("all_qa_pairs.txt",),
 )  # as published and in public copies
 IMAGE_LISTS = ("train_images_list.txt", "test_images_list.txt")
-RAW_TAIL = re.compile(r"( (in|on|of|at|from)( the| this)?|)\s*image\d+\s*\?\s*$")
+# The pattern of data/README.md; possessive, and blanks are tried from their first one alone, so that
+# the time grows with the length of the line, not with its square.
+RAW_TAIL = re.compile(r"( (in|on|of|at|from)( the| this)?|(?<!\s))\s*+image\d++\s*+\?\s*+$")
 N_RAW_CLASSES = 30
+LAYOUTS = (
+    f"give {', '.join(CSV_FILES)}, or the published pairs: {', '.join(IMAGE_LISTS)} with "
+    + " or ".join(" and ".join(names) for names in RAW_FILES)
+)
 COLUMNS = {
     "question": {"question"},
     "answer": {"answer", "answers", "label"},  # names seen in public copies
@@ -81,11 +89,9 @@ def read(folder: Path | str) -> Vqa:
             where=folder,
             todo=f"add it and the pairs about its images, or the course's {', '.join(CSV_FILES)}",
         )
-    require_files(folder, names)
+    require_files(folder, names, todo=LAYOUTS)
     frames, notes = (
-        _read_raw(folder, texts)
-        if texts in RAW_FILES
-        else ({split: _read_split(folder, split) for split in SPLITS}, [])
+        _read_raw(folder, texts) if texts in RAW_FILES else (_read_csv_files(folder), [])
     )
     require(
         frames["train"]["answer"].nunique() > 1,
@@ -133,27 +139,48 @@ def content_key(image_id: str, question: str) -> str:
     return hashlib.sha256(f"{image_id}\n{_normalised(question)}".encode()).hexdigest()[:16]
 
 
-def _read_split(folder: Path, split: str) -> pd.DataFrame:
-    path, rows = folder / f"new_data_{split}.csv", []
-    for where, fields in read_csv(path, COLUMNS):
-        question, answer, image = (fields[name] for name in COLUMNS)
-        for name in ("question", "answer"):
-            require(
-                fields[name].strip(),
-                f"the {name} is empty",
-                where=where,
-                todo="fill it in or delete the row",
-            )
-        # An id is only ever looked up among the files that lie in images/, never joined to a path.
-        stem = re.sub(r"\.(jpe?g|png)$", "", image.strip().lower())
-        require(
-            stem and stem[0] != "." and not set(stem) & set("/\\\0"),
-            f"image id {image!r:.80} is not a plain picture name",
-            where=where,
-            todo="name a picture in images/ without a folder, such as image20",
+def _read_csv_files(folder: Path) -> dict[str, pd.DataFrame]:
+    paths = {split: folder / f"new_data_{split}.csv" for split in SPLITS}
+    records = {split: read_csv(path, COLUMNS) for split, path in paths.items()}
+    everything = [record for split in SPLITS for record in records[split]]
+    _refuse_empty(everything, "question")
+    _refuse_empty(everything, "answer")
+    refuse_all(
+        (
+            (where, f"image id {fields['image_id']!r:.80} is not a plain picture name")
+            for where, fields in everything
+            if not _is_plain(_image_id(fields))
+        ),
+        todo="name a picture in images/ without a folder, such as image20",
+    )
+    return {
+        split: _frame(
+            [
+                (fields["question"], fields["answer"].strip(), _image_id(fields), where)
+                for where, fields in records[split]
+            ],
+            split,
+            where=path,
+            todo="give it at least one question",
         )
-        rows.append((question, answer.strip(), stem, where))
-    return _frame(rows, split, where=path, todo="give it at least one question")
+        for split, path in paths.items()
+    }
+
+
+def _refuse_empty(records: list[tuple[str, dict[str, str]]], name: str) -> None:
+    refuse_all(
+        ((where, f"the {name} is empty") for where, fields in records if not fields[name].strip()),
+        todo="fill it in or delete the row",
+    )
+
+
+def _image_id(fields: dict[str, str]) -> str:
+    return re.sub(r"\.(jpe?g|png)$", "", fields["image_id"].strip().lower())
+
+
+def _is_plain(image_id: str) -> bool:
+    """An id is only ever looked up among the files that lie in images/, never joined to a path."""
+    return bool(image_id) and image_id[0] != "." and not set(image_id) & set("/\\\0")
 
 
 def _frame(rows: list[tuple[str, ...]], split: str, *, where: Path, todo: str) -> pd.DataFrame:
@@ -164,17 +191,18 @@ def _frame(rows: list[tuple[str, ...]], split: str, *, where: Path, todo: str) -
 
 def _read_raw(folder: Path, names: Sequence[str]) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """The splits of the pairs that have one of the N_RAW_CLASSES most frequent answers, and what is to note."""
-    splits: dict[str, str] = {}  # of each image id
-    for split, name in (("train", IMAGE_LISTS[0]), ("test", IMAGE_LISTS[1])):
-        for row, line in enumerate(read_lines(folder / name), 1):
-            image_id = line.strip()
-            require(
-                not image_id or splits.setdefault(image_id, split) == split,
-                f"{image_id!r:.80} is in both lists",
-                where=f"{folder / name}, row {row}",
-                todo=f"keep it in one of {' and '.join(IMAGE_LISTS)}",
-            )
-    pairs = [pair for name in names for pair in _raw_pairs(folder / name, splits)]
+    train, test = ([line.strip() for line in read_lines(folder / name)] for name in IMAGE_LISTS)
+    listed = set(filter(None, train))
+    refuse_all(
+        (
+            (f"{folder / IMAGE_LISTS[1]}, row {row}", f"{image_id!r:.80} is in both lists")
+            for row, image_id in enumerate(test, 1)
+            if image_id in listed
+        ),
+        todo=f"keep it in one of {' and '.join(IMAGE_LISTS)}",
+    )
+    splits = dict.fromkeys(train, "train") | dict.fromkeys(test, "test")
+    pairs = _raw_pairs([folder / name for name in names], splits)
     answers = dict(Counter(pair[1] for pair in pairs).most_common(N_RAW_CLASSES))
     kept = [pair for pair in pairs if pair[1] in answers]
     # No rule is known that gives the course's halves. A hash needs neither a seed nor a library's generator.
@@ -196,40 +224,34 @@ def _read_raw(folder: Path, names: Sequence[str]) -> tuple[dict[str, pd.DataFram
     ]
 
 
-def _raw_pairs(path: Path, image_ids: Collection[str]) -> Iterator[tuple[str, str, str, str]]:
-    """Question without its tail, answer, image id, and file and row; lines are questions and answers in turn."""
-    lines = read_lines(path)
-    for row, (line, answer) in enumerate(zip(lines[::2], lines[1::2], strict=False)):
-        where, question, images = (
-            f"{path}, row {2 * row + 1}",
-            RAW_TAIL.sub("", line),
-            re.findall(r"image\d+", line),
-        )
-        require(
-            images and question.strip(),
-            f"no question about an imageN: {line!r:.80}",
-            where=where,
-            todo="write questions like 'what is in the image3 ?' on the odd lines, answers on the even ones",
-        )
-        require(
-            images[-1] in image_ids,
-            f"{images[-1]} is in no list",
-            where=where,
-            todo=f"add it to {' or '.join(IMAGE_LISTS)}",
-        )
-        require(
-            answer.strip(),
-            "the answer is empty",
-            where=f"{path}, row {2 * row + 2}",
-            todo="fill it in, or delete it and its question",
-        )
-        yield question, answer.strip(), images[-1], where
-    require(
-        len(lines) % 2 == 0,
-        "an odd number of lines: the last has no answer",
-        where=f"{path}, row {len(lines)}",
-        todo="add its answer, or delete it",
+def _raw_pairs(paths: list[Path], image_ids: Collection[str]) -> list[tuple[str, ...]]:
+    """Question without its tail, answer, image id, and file and row of each pair.
+
+    The lines of a file are questions and answers in turn; a pair is about the last image in it.
+    """
+    pairs, unclear, unlisted, unanswered = [], [], [], []
+    for path in paths:
+        lines = read_lines(path)
+        for row, (line, answer) in enumerate(zip(lines[::2], lines[1::2], strict=False)):
+            where, question = f"{path}, row {2 * row + 1}", RAW_TAIL.sub("", line)
+            image_id = ([""] + re.findall(r"image\d+", line))[-1]
+            if not image_id or not question.strip():
+                unclear.append((where, f"no question about an imageN: {line!r:.80}"))
+            elif image_id not in image_ids:
+                unlisted.append((where, f"{image_id} is in no list"))
+            if not answer.strip():
+                unanswered.append((f"{path}, row {2 * row + 2}", "the answer is empty"))
+            pairs.append((question, answer.strip(), image_id, where))
+        if len(lines) % 2:
+            what = "an odd number of lines: the last has no answer"
+            unanswered.append((f"{path}, row {len(lines)}", what))
+    todo = (
+        "write questions like 'what is in the image3 ?' on the odd lines, answers on the even ones"
     )
+    refuse_all(unclear, todo=todo)
+    refuse_all(unlisted, todo=f"add it to {' or '.join(IMAGE_LISTS)}")
+    refuse_all(unanswered, todo="add its answer, or delete the question too")
+    return pairs
 
 
 def _classes(folder: Path, rows: pd.DataFrame) -> tuple[str, ...]:
@@ -237,20 +259,22 @@ def _classes(folder: Path, rows: pd.DataFrame) -> tuple[str, ...]:
     if not path.exists():
         return tuple(sorted(set(rows["answer"])))
     classes = tuple(line.strip() for line in read_text(path).rstrip().split("\n"))
-    for row, name in enumerate(classes):
-        require(
-            name not in ("", *classes[:row]),
-            f"class {name!r:.80} is blank or repeated",
-            where=f"{path}, row {row + 1}",
-            todo="write each class once, one a line",
-        )
-    for answer, where in rows[["answer", "where"]].values:
-        require(
-            answer in classes,
-            f"answer {answer!r:.80} is not in classes.txt",
-            where=where,
-            todo="add it there",
-        )
+    refuse_all(
+        (
+            (f"{path}, row {row}", f"class {name!r:.80} is blank or repeated")
+            for row, name in enumerate(classes, 1)
+            if name in ("", *classes[: row - 1])
+        ),
+        todo="write each class once, one a line",
+    )
+    refuse_all(
+        (
+            (where, f"answer {answer!r:.80} is not in classes.txt")
+            for answer, where in rows[["answer", "where"]].drop_duplicates("answer").values
+            if answer not in classes
+        ),
+        todo="add it there",
+    )
     return classes
 
 
@@ -266,30 +290,47 @@ def _find_images(folder: Path, rows: pd.DataFrame) -> dict[str, Path]:
         .groupby("image_id", sort=False)["where"]
         .agg(["first", "last"])
     )
-    n_absent, found = len(set(uses.index) - files.keys()), {}
-    for image_id, first, last in uses.itertuples():
-        require(
-            first == last,
-            f"{image_id} is in two splits, also in {first}",
-            where=last,
-            todo="keep all questions about an image in one split",
-        )
-        paths = files.get(image_id, [])
-        require(
-            len(paths) == 1,
-            f"{image_id} has {len(paths)} files; {n_absent} of {len(uses)} images have none",
-            where=first,
-            todo=f"have one of {image_id}.jpg, .jpeg or .png in {folder}",
-        )
-        found[image_id] = path = paths[0]
-        require(
-            Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)),
-            "the picture is a link out of its folder",
-            where=path,
-            todo="copy it there",
-        )
-        open_image(path)
+    refuse_all(
+        (
+            (last, f"{image_id} is in two splits, also in {first}")
+            for image_id, first, last in uses.itertuples()
+            if first != last
+        ),
+        todo="keep all questions about an image in one split",
+    )
+    n_absent = len(set(uses.index) - files.keys())
+    refuse_all(
+        (
+            (where, f"{image_id} has {len(files.get(image_id, []))} files")
+            for image_id, where in uses["first"].items()
+            if len(files.get(image_id, [])) != 1
+        ),
+        todo=f"have one of ID.jpg, ID.jpeg or ID.png in {folder}; "
+        f"{n_absent} of {len(uses)} images have none",
+    )
+    found = {image_id: files[image_id][0] for image_id in uses.index}
+    inside = os.path.realpath(folder)
+    refuse_all(
+        (
+            (path, "the picture is a link out of its folder")
+            for path in found.values()
+            if not Path(os.path.realpath(path)).is_relative_to(inside)
+        ),
+        todo="copy it there",
+    )
+    refuse_all(
+        _unusable(found.values()), todo=f"put a whole picture there: {', '.join(IMAGE_FORMATS)}"
+    )
     return found
+
+
+def _unusable(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """Each picture that can't be opened, and why."""
+    for path in paths:
+        try:
+            open_image(path)
+        except InputError as error:
+            yield error.where, error.what
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -310,7 +351,8 @@ def _normalised(question: str) -> str:
 
 
 def _notes(splits: dict[str, pd.DataFrame]) -> list[str]:
-    notes, seen = [], set(splits["train"]["answer"])
+    answers = Counter(answer for frame in splits.values() for answer in frame["answer"])
+    notes, seen = variant_notes(answers, what="answers"), set(splits["train"]["answer"])
     for split, frame in splits.items():
         question = frame["question"]
         n_answers = (

@@ -83,14 +83,22 @@ def require_files(
 
     The message also says what is there instead, names that are nearly right first.
     """
-    what = "this is no folder" if folder.exists() else "there is no such folder"
-    require(folder.is_dir(), what, where=folder, todo="put the data there or name another")
+    if not folder.is_dir():
+        what = "this is no folder" if folder.exists() else "there is no such folder"
+        found = _found([folder.name], folder.parent)
+        todo = f"put the data there or name another; found beside it: {found}"
+        raise InputError(what, where=folder, todo=todo)
     missing = [name for name in names if not (folder / name).is_file()][:MAX_LISTED]
     if missing:
-        there = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-        found = dict.fromkeys([*nearest(missing, there[:MAX_COMPARED]), *there])
-        todo = f"{todo}; found: {', '.join(list(found)[:MAX_LISTED]) or 'nothing'}"
+        todo += f"; found: {_found(missing, folder)}"
         raise InputError(f"missing: {', '.join(missing)}", where=folder, todo=todo)
+
+
+def _found(wanted: list[str], folder: Path) -> str:
+    """What is in a folder, names that are nearly `wanted` first."""
+    there = sorted(path.name + "/" * path.is_dir() for path in folder.glob("*"))
+    names = dict.fromkeys([*nearest(wanted, there[:MAX_COMPARED]), *there])
+    return ", ".join(list(names)[:MAX_LISTED]) or "nothing"
 
 
 def kept_notes(split: str, counts: Mapping[str, int]) -> list[str]:

@@ -11,6 +11,7 @@ import string
 import struct
 import sys
 import tempfile
+import time
 import zlib
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from hw2_utils import daquar
+from hw2_utils import daquar, paths
 from hw2_utils.errors import InputError
 
 REAL = os.environ.get("HW2_REAL_DATA")
@@ -109,6 +110,15 @@ def test_classes_file_gives_names_and_order(tmp_path):
     write_vqa(tmp_path, SMALL)
     (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbfsofa\r\nbed\r\n2\r\nlamp\r\n")
     assert daquar.read(tmp_path).classes == ("sofa", "bed", "2", "lamp")
+
+
+def test_answers_that_may_be_one_are_noted(tmp_path):
+    splits = SMALL | {"val": [("q", "Lamp", "image3"), ("r", "2.0", "image3")]}
+    assert daquar.read(write_vqa(tmp_path, splits)).notes == [
+        "answers that may be one are kept apart: 'lamp' (1), 'Lamp' (1)",
+        "answers that may be one are kept apart: '2' (2), '2.0' (1)",
+        "val: 2 answers unseen in train, counted wrong (kept)",
+    ]
 
 
 def test_what_is_kept_is_counted(tmp_path):
@@ -333,7 +343,22 @@ RAW_REFUSED = {
     ),
     "the reduced 37": (
         {"pairs": {"qa.37.raw.train.txt": RAW_TRAIN}},
-        r"missing: new_data_train\.csv, ",
+        r"missing: new_data_train\.csv, .*\n .*qa\.raw\.train\.txt and qa\.raw\.test\.txt or .*"
+        r"found: .*qa\.37\.raw\.train\.txt",
+    ),
+    "CSV files of another name": (
+        {"pairs": {"data_train.csv": [], "New_data_val.csv": [], "data_test.csv": []}},
+        r"missing: new_data_train\.csv, new_data_val.csv, .*\n .*found: data_train\.csv, ",
+    ),
+    "several of a kind": (
+        raw_lines(
+            3, "how many ?", "2", "how many in the image1 ?", "2", "what image1 ?", " ", "x", "2"
+        ),
+        r"qa\.raw\.txt: 2 problems\n  row 3: no question .*\n  row 9: no question .*'x'\n",
+    ),
+    "several images in both lists": (
+        {"test": "image1 image3 image8"},
+        r"test_images_list\.txt: 2 problems\n  row 1: 'image1' is in both lists\n  row 3: 'image8'",
     ),
     "one class": (
         {"pairs": {"qa.raw.txt": [(question, "2") for question, _ in RAW_TRAIN + RAW_TEST]}},
@@ -343,7 +368,7 @@ RAW_REFUSED = {
         raw_lines(
             9, "how many in the image8 ?", "a0", *(line for pair in RAW_TEST for line in pair)
         ),
-        r"qa\.raw\.txt, row 9: image8 has 0 files",
+        r"qa\.raw\.txt: 2 problems\n  row 9: image8 has 0 files\n  row 15: image7 has 0 files\n",
     ),
 }
 
@@ -399,6 +424,44 @@ def test_any_question_loses_its_tail_and_nothing_else(text, lead, blanks):
         )
         row = daquar.read(folder).splits["train"].iloc[-1]
     assert row[["question", "answer", "image_id"]].tolist() == [text, "lamp", "image2"]
+
+
+# The pattern as data/README.md has it: the same matches, in time that grows with the square of the blanks.
+WRITTEN_TAIL = re.compile(r"( (in|on|of|at|from)( the| this)?|)\s*image\d+\s*\?\s*$")
+PIECES = [
+    " in",
+    " the",
+    " this",
+    " ",
+    "  ",
+    "\t",
+    "\u2028",
+    "image",
+    "image1",
+    "2",
+    "?",
+    "x",
+    "from",
+    "\u0663",
+]
+
+
+@settings(max_examples=500, deadline=None)
+@given(line=st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_the_tail_is_the_one_that_the_data_readme_writes(line):
+    assert WRITTEN_TAIL.pattern in (paths.DATA / "README.md").read_text(encoding="utf-8")
+    assert daquar.RAW_TAIL.sub("", line) == WRITTEN_TAIL.sub("", line)
+
+
+@pytest.mark.parametrize(
+    "piece", [" ", "image1", "image1 ", " in the ", "image1 ? ", "image" + "1" * 99]
+)
+def test_a_long_line_takes_time_in_proportion(piece):
+    start_s = time.process_time()
+    assert daquar.RAW_TAIL.sub("", "is it" + piece * (200_000 // len(piece)) + "x").startswith(
+        "is it"
+    )
+    assert time.process_time() - start_s < 0.5
 
 
 # Keys
