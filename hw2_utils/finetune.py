@@ -54,6 +54,8 @@ def tokenizer(model: Model) -> PreTrainedTokenizerBase:
         where=model.id,
         todo="name its pad_token in the folder's tokenizer_config.json",
     )
+    # XLNet classifies by what stands last; all others count positions, or look for padding, from the start
+    tok.padding_side = "left" if getattr(config, "summary_type", "") == "last" else "right"
     return tok
 
 

@@ -48,6 +48,7 @@ _LOCAL = re.compile(
     "(sliding_|attention_)?window(_size)?|attention_chunk_size|local_attention|index_topk"
 )
 _ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
+N_TRIAL = 18  # tokens of the longest row on which the ways to compute are tried
 TRIAL_TOLERANCE = 1e-3  # nats; float32 differs by 5e-5 in the sample, a misplaced mask by 0.1
 
 
@@ -186,10 +187,9 @@ def _padded_tokens(model: Any) -> float:
     shape = model.config.get_text_config().to_dict()
     if set(shape.get("layer_types") or ()) - _ATTENTION:
         return 0
-    windows = [
-        n for name, n in shape.items() if _LOCAL.fullmatch(name) and isinstance(n, int) and n > 0
-    ]
-    return min(windows, default=math.inf)
+    windows = [n for name, n in shape.items() if _LOCAL.fullmatch(name) and isinstance(n, int)]
+    shortest = min((n for n in windows if n > 0), default=math.inf)
+    return shortest if shortest >= N_TRIAL else 0
 
 
 def _trial(lm: LanguageModel) -> tuple[list[Tokens], list[np.ndarray]]:
@@ -197,8 +197,8 @@ def _trial(lm: LanguageModel) -> tuple[list[Tokens], list[np.ndarray]]:
     import torch
 
     words = sorted(set(range(len(lm.tokenizer))) - set(lm.tokenizer.all_special_ids))
-    ids = np.random.default_rng(0).choice(words, 20).tolist()
-    rows = [tuple(ids[:4] + ids[18:]), tuple(ids[: min(18, lm.max_tokens)])]
+    ids = np.random.default_rng(0).choice(words, N_TRIAL + 2).tolist()
+    rows = [tuple(ids[:4] + ids[N_TRIAL:]), tuple(ids[: min(N_TRIAL, lm.max_tokens)])]
     with torch.inference_mode():
         logits = [lm.model(torch.tensor([row], device=lm.model.device)).logits[0] for row in rows]
     return rows, [found.float().log_softmax(-1).cpu().numpy() for found in logits]
