@@ -129,16 +129,9 @@ def _question_type(args: argparse.Namespace) -> None:
         where=table.where,
         todo="add a row a question",
     )
-    questions = table.column("question")
-    datafiles.refuse_all(
-        (
-            (where, "the question is empty")
-            for (where, _), question in zip(table.records, questions, strict=True)
-            if question_types.is_blank(question)
-        ),
-        todo="fill it in or delete the row",
-    )
-    types = question_types.type_column(pd.Series(questions))
+    rows = table.rows()
+    datafiles.refuse_empty(rows, "question")
+    types = question_types.type_column(pd.Series([row["question"] for _, row in rows]))
     datafiles.write_table(table, {"question_type": types.tolist()})
 
 

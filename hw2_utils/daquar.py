@@ -18,10 +18,11 @@ from hw2_utils.datafiles import (
     Dataset,
     files_sha256,
     kept_notes,
-    read_csv,
     read_lines,
+    read_table,
     read_text,
     refuse_all,
+    refuse_empty,
     require_files,
     variant_notes,
 )
@@ -141,10 +142,10 @@ def content_key(image_id: str, question: str) -> str:
 
 def _read_csv_files(folder: Path) -> dict[str, pd.DataFrame]:
     paths = {split: folder / f"new_data_{split}.csv" for split in SPLITS}
-    records = {split: read_csv(path, COLUMNS) for split, path in paths.items()}
+    records = {split: read_table(path, COLUMNS).rows() for split, path in paths.items()}
     everything = [record for split in SPLITS for record in records[split]]
-    _refuse_empty(everything, "question")
-    _refuse_empty(everything, "answer")
+    refuse_empty(everything, "question")
+    refuse_empty(everything, "answer")
     refuse_all(
         (
             (where, f"image id {fields['image_id']!r:.80} is not a plain picture name")
@@ -165,13 +166,6 @@ def _read_csv_files(folder: Path) -> dict[str, pd.DataFrame]:
         )
         for split, path in paths.items()
     }
-
-
-def _refuse_empty(records: list[tuple[str, dict[str, str]]], name: str) -> None:
-    refuse_all(
-        ((where, f"the {name} is empty") for where, fields in records if not fields[name].strip()),
-        todo="fill it in or delete the row",
-    )
 
 
 def _image_id(fields: dict[str, str]) -> str:
@@ -298,17 +292,7 @@ def _find_images(folder: Path, rows: pd.DataFrame) -> dict[str, Path]:
         ),
         todo="keep all questions about an image in one split",
     )
-    n_absent = len(set(uses.index) - files.keys())
-    refuse_all(
-        (
-            (where, f"{image_id} has {len(files.get(image_id, []))} files")
-            for image_id, where in uses["first"].items()
-            if len(files.get(image_id, [])) != 1
-        ),
-        todo=f"have one of ID.jpg, ID.jpeg or ID.png in {folder}; "
-        f"{n_absent} of {len(uses)} images have none",
-    )
-    found = {image_id: files[image_id][0] for image_id in uses.index}
+    found = _one_file_each(files, uses["first"], folder)
     inside = os.path.realpath(folder)
     refuse_all(
         (
@@ -322,6 +306,21 @@ def _find_images(folder: Path, rows: pd.DataFrame) -> dict[str, Path]:
         _unusable(found.values()), todo=f"put a whole picture there: {', '.join(IMAGE_FORMATS)}"
     )
     return found
+
+
+def _one_file_each(files: dict[str, list[Path]], uses: pd.Series, folder: Path) -> dict[str, Path]:
+    """The file of each image id. `uses`: file and row of its first question, by image id."""
+    n_absent = len(set(uses.index) - files.keys())
+    refuse_all(
+        (
+            (where, f"{image_id} has {len(files.get(image_id, []))} files")
+            for image_id, where in uses.items()
+            if len(files.get(image_id, [])) != 1
+        ),
+        todo=f"have one of ID.jpg, ID.jpeg or ID.png in {folder}; "
+        f"{n_absent} of {len(uses)} images have none",
+    )
+    return {image_id: files[image_id][0] for image_id in uses.index}
 
 
 def _unusable(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:

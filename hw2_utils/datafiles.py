@@ -66,6 +66,14 @@ def refuse_all(problems: Iterable[tuple[object, str]], *, todo: str) -> None:
     raise InputError("\n".join([f"{len(found):,} problems", *lines]), where=place, todo=todo)
 
 
+def refuse_empty(rows: Iterable[tuple[str, dict[str, str]]], column: str) -> None:
+    """Raises InputError with all rows (file and row, fields) that are blank in a column."""
+    refuse_all(
+        ((where, f"the {column} is empty") for where, row in rows if not row[column].strip()),
+        todo="fill it in or delete the row",
+    )
+
+
 def nearest(wanted: Iterable[str], found: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
     """The names in `found` that are nearly one of `wanted`, whatever their case, best first.
 
@@ -168,9 +176,12 @@ class Table:
     places: dict[str, int]
     records: list[tuple[str, list[str]]]
 
-    def column(self, name: str) -> list[str]:
-        """The fields of a wanted column, in file order."""
-        return [fields[self.places[name]] for _, fields in self.records]
+    def rows(self) -> list[tuple[str, dict[str, str]]]:
+        """Each record as (file and row, fields by wanted column)."""
+        return [
+            (where, {column: fields[place] for column, place in self.places.items()})
+            for where, fields in self.records
+        ]
 
 
 def read_table(source: Path | str, columns: Mapping[str, set[str]], *, optional: str = "") -> Table:
@@ -211,17 +222,6 @@ def read_table(source: Path | str, columns: Mapping[str, set[str]], *, optional:
         todo=f"{QUOTING}; end no row with a comma unless all do",
     )
     return Table(where, header, places, rows)
-
-
-def read_csv(
-    path: Path, columns: Mapping[str, set[str]], *, optional: str = ""
-) -> list[tuple[str, dict[str, str]]]:
-    """Records of a `read_table`: (file and row on which it begins, fields by wanted column)."""
-    table = read_table(path, columns, optional=optional)
-    return [
-        (where, {column: fields[place] for column, place in table.places.items()})
-        for where, fields in table.records
-    ]
 
 
 def write_table(table: Table, added: Mapping[str, Sequence[str]]) -> None:

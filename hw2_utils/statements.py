@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hw2_utils.datafiles import read_csv, refuse_all, variant_notes
+from hw2_utils.datafiles import read_table, refuse_all, refuse_empty, variant_notes
 from hw2_utils.errors import require
 from hw2_utils.hub import file_sha256
 
@@ -38,11 +38,8 @@ def read(path: Path) -> Statements:
     statements are empty, contradict one another, or all have one label.
     """
     path = Path(path)
-    rows = read_csv(path, COLUMNS, optional="topic")
-    refuse_all(
-        ((where, "the statement is empty") for where, row in rows if not row["statement"].strip()),
-        todo="write it or delete the row",
-    )
+    rows = read_table(path, COLUMNS, optional="topic").rows()
+    refuse_empty(rows, "statement")
     refuse_all(
         (
             (where, f"unknown label {row['label']!r:.80}")

@@ -14,10 +14,11 @@ from hw2_utils.datafiles import (
     Dataset,
     files_sha256,
     kept_notes,
-    read_csv,
     read_lines,
+    read_table,
     read_text,
     refuse_all,
+    refuse_empty,
     require_files,
     variant_notes,
 )
@@ -113,27 +114,20 @@ def _find_files(path: Path) -> list[Path]:
 
 def _read_csv(path: Path) -> tuple[list[Row], dict[str, str], list[str]]:
     """Rows, the class of each label, and what is to note."""
-    records, notes = read_csv(path, CSV_COLUMNS, optional="split"), []
+    records = read_table(path, CSV_COLUMNS, optional="split").rows()
+    refuse_empty(records, "label")
     labels = [record["label"].strip() for _, record in records]
+    given = [record.get("split", "train").strip().lower() for _, record in records]
     refuse_all(
         (
-            (where, "the label is empty")
-            for (where, _), label in zip(records, labels, strict=True)
-            if not label
+            (where, f"split {split!r:.80} is none")
+            for (where, _), split in zip(records, given, strict=True)
+            if split not in CSV_SPLITS
         ),
-        todo="fill it in or delete the row",
+        todo="use train, val or test",
     )
-    if any("split" in record for _, record in records):
-        refuse_all(
-            (
-                (where, f"split {record['split']!r:.80} is none")
-                for where, record in records
-                if record["split"].strip().lower() not in CSV_SPLITS
-            ),
-            todo="use train, val or test",
-        )
-        splits = [CSV_SPLITS[record["split"].strip().lower()] for _, record in records]
-    else:
+    splits, notes = [CSV_SPLITS[split] for split in given], []
+    if not any("split" in record for _, record in records):
         splits, notes = _draw_splits(pd.Series(labels, dtype=object), path)
     rows = [
         Row(split, where, record["text"], label)
@@ -249,11 +243,19 @@ def _read_hub(
         where=folder,
         todo="take all files from one data set; correct mapping.txt or delete it",
     )
+    names, notes = _hub_names(labels, classes, default, folder)
+    return rows, names, notes
+
+
+def _hub_names(
+    labels: list[object], classes: tuple[str, ...], default: tuple[str, ...], folder: Path
+) -> tuple[dict[str, str], list[str]]:
+    """The class of each label, and what is to note; `classes` are those that the files name."""
     strings = {label.strip() for label in labels if isinstance(label, str)} - {""}
     if strings & set(classes or strings):
-        return rows, {name: name for name in classes or sorted(strings)}, []
+        return {name: name for name in classes or sorted(strings)}, []
     if classes:
-        return rows, _numbered(classes), []
+        return _numbered(classes), []
     highest = max((label for label in labels if isinstance(label, int)), default=-1)
     require(
         highest >= len(default) - 1,
@@ -261,8 +263,7 @@ def _read_hub(
         where=folder,
         todo="add mapping.txt: a line a class, its number, a tab, its name",
     )
-    note = f"no file has class names, so labels are {_numbered(default)}"
-    return rows, _numbered(default), [note]
+    return _numbered(default), [f"no file has class names: labels are {_numbered(default)}"]
 
 
 def _read_parquet(path: Path) -> tuple[list[tuple[object, object]], tuple[str, ...]]:
