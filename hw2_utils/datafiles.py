@@ -233,7 +233,7 @@ def write_table(table: Table, added: Mapping[str, Sequence[str]]) -> None:
     twice = [name for name, count in names.items() if name and count > 1]
     require(
         not twice,
-        f"there would be two columns {', '.join(twice)}: {', '.join(added)} is added",
+        f"more than one column {', '.join(twice)} once {', '.join(added)} is added",
         where=table.where,
         todo="rename one of them; nothing is overwritten",
     )

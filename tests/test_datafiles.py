@@ -160,13 +160,16 @@ REFUSED = {
     ),
     "types that are there": (
         b"question,question_type,answer\nis it,absurd,no\n",
-        ["row 1: ", "columns question_type", "rename"],
+        ["row 1: ", "more than one column question_type", "rename"],
     ),
     "types that are there, spelt otherwise": (
         b"question, Question_Type\nis it,absurd\n",
-        ["columns question_type", "rename"],
+        ["more than one column question_type", "rename"],
     ),
-    "two columns of one name": (b"question,x,X\nis it,1,2\n", ["row 1: ", "columns x"]),
+    "two columns of one name": (
+        b"question,x,X\nis it,1,2\n",
+        ["row 1: ", "more than one column x"],
+    ),
     "two columns question": (b"question,Question\nis it,it is\n", ["2 columns for question"]),
     "questions": (b"id,questions\n1,is it\n", ["nearly right: 'questions'", "name question"]),
     "query": (b"id,query\n1,is it\n", ["nearly right: 'query'", "name question"]),
