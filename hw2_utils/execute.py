@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -27,6 +28,21 @@ DEFAULTS = {
     # threads that spin while they wait make a training several times slower where anything else runs
     "OMP_WAIT_POLICY": "PASSIVE",
 }
+PAGE = {  # what every kernel has: the same page and the same numbers for everybody
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # noise on a page
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # another one shows no figure
+    "MATPLOTLIBRC": os.devnull,
+    "PYTHONPATH": str(paths.ROOT),  # another folder may hold a statistics.py or a json.py
+    "PYTHONUTF8": "1",
+    "PYTHONWARNINGS": "ignore::FutureWarning",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+# Switches of Python that leave out asserts, run files or talk, and of libraries that change numbers
+# or tables.
+LEFT_OUT = re.compile(
+    r"PYTHON(STARTUP|OPTIMIZE|INSPECT|DEVMODE|VERBOSE|PROFILEIMPORTTIME|WARNDEFAULTENCODING)"
+    r"|(ACCELERATE|PANDAS|TQDM)_.*|(HF_HUB|DATASETS)_VERBOSITY|HF_DEBUG|TORCH_LOGS|COLUMNS|LINES"
+)
 
 
 def parse_value(notebook: str, name: str, text: str) -> Any:
@@ -104,17 +120,16 @@ def _check_files(given: Mapping[str, Any]) -> None:
 
 
 def _set_environment(run_id: str) -> None:
-    """What the kernel inherits: what the user has set stays, but for what would change the notebook's pages."""
-    os.environ.update({**DEFAULTS, **os.environ})
-    os.environ.pop("PYTHONSTARTUP", None)  # IPython would run it in the kernel
-    os.environ.update(
-        HW2_RUNNER="1",
-        HW2_RUN_ID=run_id,
-        HF_HUB_DISABLE_PROGRESS_BARS="1",  # noise on a page
-        PYTHONWARNINGS="ignore::FutureWarning",
-        TRANSFORMERS_VERBOSITY="error",
-        MPLBACKEND="module://matplotlib_inline.backend_inline",  # another one shows no figure
-    )
+    """What the kernel inherits, with the marks of a run under this runner."""
+    found = page_environment()
+    os.environ.clear()
+    os.environ.update(found, HW2_RUNNER="1", HW2_RUN_ID=run_id)
+
+
+def page_environment() -> dict[str, str]:
+    """This process's environment, but for what would change a notebook's pages or numbers."""
+    kept = {name: value for name, value in os.environ.items() if not LEFT_OUT.fullmatch(name)}
+    return {**DEFAULTS, **kept, **PAGE}
 
 
 def _execute(source: Path, executed: Path, values: dict[str, Any]) -> None:
@@ -126,8 +141,9 @@ def _execute(source: Path, executed: Path, values: dict[str, Any]) -> None:
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            # IPython runs what lies in the user's profile at a kernel's start: here there is none
-            os.environ["IPYTHONDIR"] = folder
+            # IPython runs what lies in the user's profile at a kernel's start: here there is none.
+            # A home folder that can't be written holds no kernel's connection file.
+            os.environ.update(IPYTHONDIR=folder, JUPYTER_RUNTIME_DIR=folder)
             pm.execute_notebook(
                 str(source),
                 str(executed),

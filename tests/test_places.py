@@ -1,0 +1,198 @@
+"""Whatever the place: other kernels, settings, variables and folder names change nothing that a notebook shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from hw2_utils import paths
+
+NAME = "05_question_types"  # a name that the profile knows; its section there is empty
+CELLS = {
+    "parameters": "profile: str = 'sample'\nrun_dir: str = ''\nvqa_dir: str = ''",
+    "start": f"""
+import pandas as pd
+from hw2_utils import plots, runs, statistics
+plots.style()
+run = runs.start("{NAME}", globals())
+""",
+    "shows": """
+import sys, warnings
+import statistics as library
+print(sys.executable, sys.flags.optimize, library.mean([1, 2, 3]), statistics.__name__)
+try:
+    assert False
+    print("asserts are off")
+except AssertionError:
+    print("asserts are on")
+warnings.warn("old", FutureWarning)
+print(pd.DataFrame([[0.1 * i for i in range(30)]]))
+pd.DataFrame({"text": ["x" * 90], "n": [1234567.5]})
+""",
+    "figure": """
+import matplotlib.pyplot as plt
+figure, axes = plt.subplots()
+axes.plot([1, 10, 1000], [0.5, 0.2, 0.1], label="$\\\\input{x}$")
+axes.legend()
+plt.show()
+""",
+    "finish": """
+frame = pd.DataFrame({"id": ["a"], "split": "test", "method": "majority", "seed": None,
+                      "label": "x", "prediction": "x", "log_probs": None})
+run.add_predictions(frame, file="majority", classes=["x", "y"])
+run.add_metrics([{"method": "majority", "name": "accuracy", "value": 1.0}])
+run.finish()
+""",
+}
+
+
+def make_checkout(root: Path) -> Path:
+    """The package beside one tiny notebook: every folder of the project follows from its own place."""
+    shutil.copytree(paths.PACKAGE, root / "hw2_utils", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "notebooks").mkdir()
+    cells = [
+        nbformat.v4.new_code_cell(source, metadata={"tags": [name]})
+        for name, source in CELLS.items()
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "notebooks" / f"{NAME}.ipynb")
+    return root
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkout(tmp_path_factory.mktemp("place") / "sp äce" / "hw2")
+
+
+def run(checkout: Path, out: Path, *words: str, **variables: str) -> dict[str, str]:
+    """Runs the tiny notebook; what it shows, cell by cell, but for the run's id."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HW2_")}
+    # from the package's own folder's parent, so that no PYTHONPATH is needed to find it
+    done = subprocess.run(
+        [sys.executable, "-m", "hw2_utils", "run", NAME, "--out", str(out), *words],
+        cwd=checkout,
+        env={**kept, "HW2_RUNS": str(checkout / "runs"), **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return shown(out)
+
+
+def shown(run_dir: Path) -> dict[str, str]:
+    run_id = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))["run"]["id"]
+    cells = nbformat.read(run_dir / "notebook.ipynb", 4).cells
+    named = [(c.metadata.tags[0], c) for c in cells if "injected-parameters" not in c.metadata.tags]
+    return {name: json.dumps(c.outputs).replace(run_id, "ID") for name, c in named}
+
+
+@pytest.fixture(scope="module")
+def plain(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the notebook shows where nothing is set."""
+    return run(checkout, tmp_path_factory.mktemp("plain") / "out")
+
+
+@pytest.mark.slow
+def test_the_page_shows_its_figure_and_runs_its_asserts_in_this_interpreter(plain):
+    assert plain["figure"].count("image/png") == 1
+    assert sys.executable in plain["shows"] and "asserts are on" in plain["shows"]
+    assert "FutureWarning" not in plain["shows"] and "hw2_utils.statistics" in plain["shows"]
+
+
+# ---------------------------------------------------------------------------------------------- kernels, home folders
+def kernel(folder: Path, text: str) -> Path:
+    """A kernel of the name that notebooks ask for, in a folder of kernels."""
+    (folder / "kernels" / "python3").mkdir(parents=True)
+    (folder / "kernels" / "python3" / "kernel.json").write_text(text, encoding="utf-8")
+    return folder
+
+
+FOREIGN = json.dumps({"argv": ["/bin/false"], "display_name": "Python 3", "language": "python"})
+
+
+@pytest.mark.slow
+def test_a_kernel_of_the_same_name_elsewhere_is_not_started(checkout, plain, tmp_path):
+    """A foreign one in the home folder, preferred to the environment's; two broken ones on the path."""
+    kernel(tmp_path / "home" / ".local" / "share" / "jupyter", FOREIGN)
+    broken = [kernel(tmp_path / "one", "{broken"), kernel(tmp_path / "two", "[]")]
+    preferred = {
+        "JUPYTER_PATH": os.pathsep.join(map(str, broken)),
+        "JUPYTER_PREFER_ENV_PATH": "0",
+        "HOME": str(tmp_path / "home"),
+    }
+    assert run(checkout, tmp_path / "out", **preferred) == plain
+
+
+@pytest.mark.slow
+def test_nothing_in_a_home_folder_is_run_or_read(checkout, plain, tmp_path):
+    """IPython's startup files and settings, Python's own startup file, matplotlib's settings."""
+    home, canary = tmp_path / "home", tmp_path / "canary"
+    startup = home / ".ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    touch = f"open({str(canary)!r}, 'w').close(); print('STARTED')"
+    (startup / "00.py").write_text(touch)
+    (startup.parent / "ipython_config.py").write_text(touch)
+    (startup.parent / "ipython_kernel_config.py").write_text(touch)
+    (home / "startup.py").write_text(touch)
+    (home / ".config" / "matplotlib").mkdir(parents=True)
+    odd = "font.size: 30\nfigure.dpi: 30\ntext.usetex: True\naxes.facecolor: red\nno.such: 1\n"
+    (home / ".config" / "matplotlib" / "matplotlibrc").write_text(odd)
+    variables = {"HOME": str(home), "PYTHONSTARTUP": str(home / "startup.py")}
+    assert run(checkout, tmp_path / "out", **variables) == plain
+    assert not canary.exists()
+
+
+@pytest.mark.slow
+def test_a_home_folder_that_cannot_be_written_stops_no_run(checkout, plain, tmp_path):
+    found = run(checkout, tmp_path / "out", HOME="/dev/null/home", MPLCONFIGDIR=str(tmp_path))
+    assert found == plain
+
+
+# ---------------------------------------------------------------------------------------------- variables
+ODD = {
+    "MPLBACKEND": "Agg",
+    "PYTHONOPTIMIZE": "1",
+    "PYTHONWARNINGS": "always",
+    "PYTHONDEVMODE": "1",
+    "PYTHONSAFEPATH": "1",
+    "COLUMNS": "20",
+    "LINES": "5",
+    "LC_ALL": "C",
+    "TZ": "Asia/Tokyo",
+    "NO_COLOR": "1",
+    "FORCE_COLOR": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_VERBOSITY": "debug",
+    "TRANSFORMERS_VERBOSITY": "debug",
+    "ACCELERATE_MIXED_PRECISION": "bf16",
+    "TQDM_DISABLE": "0",
+    "PANDAS_FUTURE_INFER_STRING": "1",
+    "TERM": "dumb",
+    "JUPYTER_PLATFORM_DIRS": "1",
+    "IPYTHONDIR": "/dev/null/ipython",
+    "JUPYTER_CONFIG_DIR": "/dev/null/jupyter",
+}
+
+
+@pytest.mark.slow
+def test_variables_that_change_pages_elsewhere_change_none_here(checkout, plain, tmp_path):
+    rc = tmp_path / "matplotlibrc"
+    rc.write_text("font.size: 30\n")
+    # with PYTHONSAFEPATH the package isn't found in the working directory
+    variables = {**ODD, "MATPLOTLIBRC": str(rc), "PYTHONPATH": str(checkout)}
+    assert run(checkout, tmp_path / "out", **variables) == plain
+
+
+@pytest.mark.slow
+def test_a_module_that_shadows_the_standard_library_reaches_no_kernel(checkout, plain, tmp_path):
+    (tmp_path / "shadow").mkdir()
+    (tmp_path / "shadow" / "statistics.py").write_text("mean = lambda values: 'SHADOW'")
+    assert run(checkout, tmp_path / "out", PYTHONPATH=str(tmp_path / "shadow")) == plain
