@@ -75,6 +75,10 @@ def run(notebook: str, given: Mapping[str, Any], *, out: Path | None = None) -> 
     notebook = source.stem
     parameters.check(notebook, given)
     _check_files(given)
+    for name, value in parameters.saved_edits(notebook).items():
+        now = parameters.declared(notebook)[name]
+        where = paths.short(source)
+        print(f"note: {where} says {name} {now!r}, committed is {value!r}", file=sys.stderr)
     run_dir = _place(notebook, given, out)
     run_id = runs.new_run_id()
     folder = run_dir.with_name(f"{run_dir.name}.tmp-{run_id}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import difflib
 import json
+import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +51,23 @@ def notebook_path(notebook: str) -> Path:
 
 
 def declared(notebook: str) -> dict[str, Any]:
-    """Names and defaults of the committed notebook's tagged parameters cell, in order."""
-    cells = json.loads(notebook_path(notebook).read_text(encoding="utf-8"))["cells"]
-    tagged = (c for c in cells if "parameters" in c["metadata"].get("tags", []))
+    """Names and defaults of the notebook's tagged parameters cell, in order."""
+    return _defaults(notebook_path(notebook).read_text(encoding="utf-8"))
+
+
+def saved_edits(notebook: str) -> dict[str, Any]:
+    """The committed values of the defaults that the file holds otherwise; none where no git is."""
+    command = ["git", "show", f"HEAD:./{paths.NOTEBOOKS.name}/{notebook}.ipynb"]
+    with suppress(OSError, subprocess.SubprocessError, ValueError, LookupError, StopIteration):
+        done = subprocess.run(command, cwd=paths.ROOT, capture_output=True, timeout=20, check=True)
+        now = declared(notebook)
+        before = _defaults(done.stdout.decode("utf-8"))
+        return {name: before[name] for name in now.keys() & before if now[name] != before[name]}
+    return {}
+
+
+def _defaults(text: str) -> dict[str, Any]:
+    tagged = (c for c in json.loads(text)["cells"] if "parameters" in c["metadata"].get("tags", []))
     source = next("".join(c["source"]) for c in tagged)
     assigned = [n for n in ast.parse(source).body if isinstance(n, ast.AnnAssign)]
     return {n.target.id: ast.literal_eval(n.value) for n in assigned}
@@ -114,9 +130,13 @@ def _check_value(name: str, value: Any, default: Any) -> None:
 
 
 def changed(notebook: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters whose values give other numbers than the profile's own, with those values."""
-    all_given = {**declared(notebook), **given}
-    plain = {**declared(notebook), "profile": all_given["profile"]}
+    """The parameters whose values give other numbers than the profile's own, with those values.
+
+    A default that was edited in the notebook's file since the last commit counts as given.
+    """
+    defaults = declared(notebook)
+    all_given = {**defaults, **given}
+    plain = {**defaults, **saved_edits(notebook), "profile": all_given["profile"]}
     now, own = (profiles.settings(notebook, values) for values in (all_given, plain))
     return {
         name: now[name]
@@ -126,21 +146,36 @@ def changed(notebook: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_cells(notebook: str, sources: list[str]) -> None:
-    """Refuses a parameter that a cell sets and the committed notebook doesn't have: Python itself would say nothing.
+    """Refuses a parameter that a cell sets and the notebook doesn't have: Python would say nothing.
 
-    `sources` are the cells that a kernel has run; looked at are the parameters cell and the one that papermill adds.
+    `sources` are the cells that a kernel has run. Looked at are the parameters cell, as it was run
+    last, and the one that papermill adds. A parameter that was taken from that cell is named too.
     """
     defaults = declared(notebook)
+    own: list[str] = []
+    added: list[str] = []
     for source in sources:
-        if source.startswith("# Parameters") or (
-            "run_dir: str" in source and "profile: str" in source
-        ):
-            for node in ast.parse(source).body:
-                targets = (
-                    node.targets
-                    if isinstance(node, ast.Assign)
-                    else [getattr(node, "target", None)]
-                )
-                for target in targets:
-                    if isinstance(target, ast.Name):
-                        _check_name(notebook, target.id, defaults)
+        names = _assigned(source)
+        if {"profile", "run_dir"} <= {*names}:
+            own = names
+        elif source.startswith("# Parameters"):
+            added = names
+    for name in [*own, *added]:
+        _check_name(notebook, name, defaults)
+    gone = [name for name in defaults if own and name not in own]
+    where, todo = f"the parameters cell of {notebook}", "take the line from a fresh copy"
+    require(not gone, f"{', '.join(gone)} is gone", where=where, todo=todo)
+
+
+def _assigned(source: str) -> list[str]:
+    """The names that a cell sets; none for one that Python can't read, and so hasn't run."""
+    try:
+        nodes = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return []
+    targets = [
+        target
+        for node in nodes
+        for target in getattr(node, "targets", [getattr(node, "target", None)])
+    ]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
