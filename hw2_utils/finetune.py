@@ -114,13 +114,12 @@ def classifier(model: Model, *, classes: Sequence[str], seed: int) -> nn.Module:
     base = f"{network.base_model_prefix}."
     head = [name for name, _ in network.named_parameters() if not name.startswith(base)]
     hub.check_loaded(report, where=model.id, new=[*head, f"{base}pooler."])
-    network.new_weights = sorted(report["missing_keys"])
-    if not report["missing_keys"].intersection(head):
+    trained = not report["missing_keys"].intersection(head)
+    if trained:
         _draw_again(network, head, seed=seed)
-        network.new_weights += head
-    if hasattr(
-        network, "score"
-    ):  # it classifies by a text's last token, which only padding follows
+    others = {name for name, *_ in report["mismatched_keys"]}
+    network.new_weights = sorted({*report["missing_keys"], *others, *(head if trained else ())})
+    if hasattr(network, "score"):  # it classifies by the last token that isn't padding
         network.config.pad_token_id = tokenizer(model).pad_token_id
     return network
 

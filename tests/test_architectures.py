@@ -239,8 +239,8 @@ NAMED_TARGETS = {  # kind: lora_targets, lora_save
     **dict.fromkeys(
         ("albert", "camembert", "ernie", "megatron-bert", "roformer"), (["query", "value"], None)
     ),
-    "distilbert": (["q_lin", "v_lin"], ["pre_classifier", "classifier"]),
-    "modernbert": (["Wqkv"], ["head", "classifier"]),
+    "distilbert": (["q_lin", "v_lin"], None),
+    "modernbert": (["Wqkv"], ["head"]),
     "mpnet": (["q", "v"], None),
     "xlnet": (["layer_1"], ["sequence_summary", "logits_proj"]),
 }

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import json
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
@@ -14,8 +17,10 @@ import torch.nn.functional as F
 import torchvision
 from loopback_hub import openai_clip, resnet50, save_as_openai
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer import modules
+from transformers import AutoTokenizer, BertConfig, BertModel
 
 from hw2_utils import encoders, hub, paths
 from hw2_utils.embedding_cache import EmbeddingCache
@@ -270,6 +275,118 @@ def test_towers_of_the_sample_clip_have_stores_of_their_own(
         assert all(m.fingerprint in encoder.spec["weights_sha256"] for m in (model, *towers))
     assert EmbeddingCache(clip[0].spec).path != EmbeddingCache(clip[1].spec).path
     assert set(model.facts["towers"]) == {t for tower in towers for t in tower.facts["towers"]}
+
+
+# ------------------------------------------------------------------------------------- sentence-transformers folders
+@pytest.fixture
+def bert(tmp_path: Path) -> Path:
+    """A folder with a small encoder of random weights, and the sample's tokenizer."""
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    network = BertModel(BertConfig(vocab_size=30522, intermediate_size=64, **shape))
+    network.save_pretrained(tmp_path / "bert")
+    vocabulary = hub.model("sample:all-MiniLM-L6-v2").path / "vocab.txt"
+    (tmp_path / "bert" / "vocab.txt").write_bytes(vocabulary.read_bytes())
+    return tmp_path / "bert"
+
+
+def as_first_versions_did(folder: Path) -> None:
+    """The transformer in a folder of its own, and beside it a configuration that names a version alone."""
+    (folder / "0_Transformer").mkdir()
+    entries = json.loads((folder / "modules.json").read_text())
+    entries[0]["path"] = "0_Transformer"
+    for file in [f for f in folder.iterdir() if f.is_file()]:
+        if file.name not in ("modules.json", "config_sentence_transformers.json"):
+            file.rename(folder / "0_Transformer" / file.name)
+    (folder / "modules.json").write_text(json.dumps(entries))
+    (folder / "config.json").write_text('{"__version__": "0.3.8"}')
+
+
+def with_pickled_dense(folder: Path) -> None:
+    dense = folder / "2_Dense"
+    torch.save(load_file(dense / "model.safetensors"), dense / "pytorch_model.bin")
+    (dense / "model.safetensors").unlink()
+
+
+FOLDERS = {  # what follows the transformer, what is done to the folder, pooling in words
+    "mean": ([modules.Pooling(32)], None, "mean"),
+    "cls": ([modules.Pooling(32, pooling_mode="cls")], as_first_versions_did, "cls"),
+    "two": ([modules.Pooling(32, pooling_mode=("max", "mean"))], None, "max+mean"),
+    "dense": (
+        [modules.Pooling(32), modules.Dense(32, 16), modules.Normalize()],
+        with_pickled_dense,
+        "mean, Dense, L2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [*FOLDERS, "static", "bare"])
+def test_folders_of_any_layout_give_the_librarys_vectors(bert: Path, name: str) -> None:
+    steps, change, pooling = FOLDERS.get(name, ([], None, "mean"))
+    folder = bert.parent / name
+    if name == "static":
+        tok = AutoTokenizer.from_pretrained(bert).backend_tokenizer
+        steps = [modules.StaticEmbedding(tok, embedding_dim=24)]
+    elif name == "bare":
+        bert.rename(folder)
+    else:
+        steps = [modules.Transformer(str(bert)), *steps]
+    if steps:
+        SentenceTransformer(modules=steps, device="cpu").save(str(folder))
+    if change:
+        change(folder)
+    encoder = encoders.sentence_encoder(hub.model(str(folder)), device="cpu")
+    expected = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(encoder.encode(TEXTS), expected, **TOLERANCE)
+    assert encoder.spec["pooling"] == pooling and encoder.dim == expected.shape[1]
+
+
+def rewritten(folder: Path, change: Callable[[str], str | None]) -> Path:
+    """The folder's tensors under other names, or without some of them."""
+    tensors = {change(name): t for name, t in load_file(folder / "model.safetensors").items()}
+    tensors.pop(None, None)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda n: None if "layer.1.attention.self" in n else n, "6 weights are missing, such as"),
+        (lambda n: f"0.auto_model.{n}", "37 weights are missing, .* the files hold 39 others"),
+    ],
+)
+def test_a_sentence_encoders_missing_weights_are_refused(
+    bert: Path, change: Callable[[str], str | None], message: str
+) -> None:
+    model = hub.model(str(rewritten(bert, change)))
+    with pytest.raises(InputError, match=message):
+        encoders.sentence_encoder(model, device="cpu")
+
+
+def test_a_pooler_that_nothing_reads_may_be_missing(bert: Path) -> None:
+    before = encoders.sentence_encoder(hub.model(str(bert)), device="cpu").encode(TEXTS)
+    rewritten(bert, lambda name: None if name.startswith("pooler") else name)
+    encoder = encoders.sentence_encoder(hub.model(str(bert)), device="cpu")
+    np.testing.assert_allclose(encoder.encode(TEXTS), before, **TOLERANCE)
+
+
+def test_a_sentence_encoders_tokenizer_must_fit(bert: Path) -> None:
+    words = "".join(f"extra{i}\n" for i in range(9))
+    with open(bert / "vocab.txt", "a", encoding="utf-8") as file:
+        file.write(words)
+    with pytest.raises(InputError, match="more tokens than the model: 30531 against 30522"):
+        encoders.sentence_encoder(hub.model(str(bert)), device="cpu")
+
+
+def test_a_clip_without_its_projections_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = hub.model("sample:clip")
+    tensors = {name.replace("text.proj", "proj"): t for name, t in load_file(real.path).items()}
+    save_file(tensors, tmp_path / "projections.safetensors")
+    model = dataclasses.replace(real, path=tmp_path / "projections.safetensors")
+    with pytest.raises(InputError, match="1 weights are missing, such as text.proj.weight"):
+        encoders.clip_encoders(model, geometry="whole", device="cpu")
 
 
 # ------------------------------------------------------------------------------------- refusals

@@ -7,6 +7,17 @@ import pandas as pd
 import pytest
 import torch
 from peft import LoraConfig, TaskType
+from safetensors.torch import load_file, save_file
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    GPT2Tokenizer,
+)
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from hw2_utils import finetune, hub
@@ -55,6 +66,113 @@ def test_the_heads_first_weights_depend_on_the_seed_alone(model):
         finetune.classifier(model, classes=CLASSES, seed=s).classifier.weight for s in (3, 3, 4)
     )
     assert torch.equal(one, again) and not torch.equal(one, other)
+
+
+# ---------------------------------------------------------------------------------------------- what is from the files, and what is new
+SHAPE = {
+    "vocab_size": 30522,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+
+
+def saved(model, folder, network):
+    """The network's folder as a model, with the sample's tokenizer."""
+    network.save_pretrained(folder)
+    (folder / "vocab.txt").write_bytes((model.path / "vocab.txt").read_bytes())
+    return hub.model(str(folder))
+
+
+def rewritten(folder, change):
+    """The folder's tensors under other names, or without some of them."""
+    file = folder / "model.safetensors"
+    tensors = {change(name): tensor for name, tensor in load_file(file).items()}
+    tensors.pop(None, None)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra"])
+@pytest.mark.parametrize("n_labels", [2, 3])
+def test_a_trained_head_gives_way_to_a_new_one_for_each_seed(model, tmp_path, kind, n_labels):
+    other = {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 2, "num_labels": n_labels}
+    config = AutoConfig.for_model(kind, **SHAPE, **other)
+    network = AutoModelForSequenceClassification.from_config(config)
+    for name, weight in network.named_parameters():
+        if not name.startswith(network.base_model_prefix):
+            torch.nn.init.normal_(weight, std=3.0)
+    tuned = saved(model, tmp_path / "tuned", network)
+    plain = saved(model, tmp_path / "plain", network.base_model)
+    for seed in (0, 1):
+        found, expected = (
+            dict(finetune.classifier(m, classes=CLASSES, seed=seed).named_parameters())
+            for m in (tuned, plain)
+        )
+        assert found.keys() == expected.keys()
+        for name in found:
+            assert torch.equal(found[name], expected[name]), name
+    one, other = (finetune.classifier(tuned, classes=CLASSES, seed=s) for s in (0, 1))
+    differs = {
+        n
+        for (n, a), (_, b) in zip(one.named_parameters(), other.named_parameters(), strict=True)
+        if not torch.equal(a, b)
+    }
+    assert differs and not any(name.startswith(network.base_model_prefix) for name in differs)
+    assert differs <= set(one.new_weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda n: None if ".1.attention.self.query" in n else n, "2 weights are missing, such as"),
+        (lambda n: f"module.{n}", r"37 weights are missing, .*; the files hold 39 others, such as"),
+        (lambda n: n.replace("layer.1", "layers.1"), "the files hold 16 others, such as"),
+    ],
+)
+def test_weights_that_the_files_lack_or_name_otherwise_are_refused(
+    model, tmp_path, change, message
+):
+    found = saved(model, tmp_path, BertModel(BertConfig(**SHAPE)))
+    finetune.classifier(found, classes=CLASSES, seed=0)
+    rewritten(tmp_path, change)
+    with pytest.raises(InputError, match=message) as refused:
+        finetune.classifier(found, classes=CLASSES, seed=0)
+    assert "save the model again" in refused.value.todo
+
+
+def test_weights_of_another_shape_are_refused(model, tmp_path):
+    found = saved(model, tmp_path, BertModel(BertConfig(**SHAPE)))
+    file = tmp_path / "config.json"
+    file.write_text(file.read_text().replace('"intermediate_size": 64', '"intermediate_size": 48'))
+    with pytest.raises(InputError, match="6 weights are missing"):
+        finetune.classifier(found, classes=CLASSES, seed=0)
+
+
+def test_a_pooler_that_the_files_lack_is_new_and_lora_must_train_it(model, tmp_path):
+    found = saved(model, tmp_path, BertModel(BertConfig(**SHAPE), add_pooling_layer=False))
+    network = finetune.classifier(found, classes=CLASSES, seed=0)
+    assert {n for n in network.new_weights if "pooler" in n} == {
+        "bert.pooler.dense.weight",
+        "bert.pooler.dense.bias",
+    }
+    with pytest.raises(InputError, match="lora_save: 2 new weights .* such as bert.pooler"):
+        finetune.with_lora(network, LoraConfig(task_type=TaskType.SEQ_CLS, r=2))
+    network = finetune.classifier(found, classes=CLASSES, seed=0)
+    config = LoraConfig(task_type=TaskType.SEQ_CLS, r=2, modules_to_save=["pooler"])
+    assert finetune.with_lora(network, config)
+
+
+def test_tokenizers_that_do_not_fit_are_refused(model, tmp_path):
+    found = saved(model, tmp_path, BertModel(BertConfig(**SHAPE | {"vocab_size": 100})))
+    with pytest.raises(InputError, match="more tokens than the model: 30522 against 100"):
+        finetune.tokenizer(found)
+    saved(model, tmp_path, GPT2Model(GPT2Config(n_embd=8, n_layer=1, n_head=1)))
+    (tmp_path / "vocab.txt").unlink()
+    tokens = {token: i for i, token in enumerate(sorted(ByteLevel.alphabet()))}
+    GPT2Tokenizer(vocab=tokens, merges=[]).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="no padding token"):
+        finetune.tokenizer(hub.model(str(tmp_path)))
 
 
 # ---------------------------------------------------------------------------------------------- what published answers get wrong

@@ -211,6 +211,121 @@ def test_local_folders_that_are_refused(folder, spoil, message):
     assert error.value.todo and not (folder.parent / "canary").exists()
 
 
+def adapter(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/base"}')
+
+
+def index(folder: Path, shard: str) -> None:
+    """The weights as one shard, by an index."""
+    (folder / "model.safetensors").rename(folder / "part.safetensors")
+    shards = json.dumps({"weight_map": {"a": "part.safetensors", "b": shard}})
+    (folder / "model.safetensors.index.json").write_text(shards)
+
+
+def linked(folder: Path) -> None:
+    (folder.parent / "elsewhere").mkdir()
+    (folder / "1_Pooling").symlink_to(folder.parent / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (adapter, "adapter of 'someone/base' lies here"),
+        (lambda f: (adapter(f), (f / "config.json").unlink()), "adapter of 'someone/base'"),
+        (lambda f: (adapter(f), (f / "model.safetensors").unlink()), "adapter of 'someone/base'"),
+        (lambda f: index(f, "../outside.safetensors"), "'../outside.safetensors'"),
+        (lambda f: index(f, "/outside.safetensors"), "'/outside.safetensors'"),
+        (lambda f: index(f, "sub/b.safetensors"), "'sub/b.safetensors'"),
+        (lambda f: index(f, "gone.safetensors"), "'gone.safetensors'"),
+        (
+            lambda f: (f / "pytorch_model.bin.index.json").write_text('{"weight_map": [1]}'),
+            "index.json is broken",
+        ),
+        (
+            lambda f: (f / "config.json").write_text('{"quantization_config": {"bits": 4}}'),
+            "weights are quantised",
+        ),
+        (linked, "a folder behind a link isn't hashed"),
+    ],
+)
+def test_what_the_libraries_would_load_beside_the_weights_is_refused(folder, spoil, message):
+    save_file({"b": np.ones(3, np.float32)}, folder.parent / "outside.safetensors")
+    (folder / "sub").mkdir()
+    save_file({"b": np.ones(3, np.float32)}, folder / "sub" / "b.safetensors")
+    spoil(folder)
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        hub.model(str(folder))
+    assert error.value.todo
+
+
+def test_shards_beside_their_index_are_taken_and_hashed_through_links(folder):
+    index(folder, "other.safetensors")
+    blob = folder.parent / "blob"
+    save_file({"b": np.ones(3, np.float32)}, blob)
+    (folder / "other.safetensors").symlink_to(blob)  # as in the hub's own cache
+    found = hub.model(str(folder)).sha256
+    assert found["other.safetensors"] == sha256(blob.read_bytes()) and len(found) == 4
+
+
+def modules(folder: Path, *paths_and_types: tuple[str, str]) -> None:
+    made = [{"path": path, "type": kind} for path, kind in paths_and_types]
+    (folder / "modules.json").write_text(json.dumps(made))
+    for path, _ in paths_and_types:
+        (folder / path).mkdir(exist_ok=True, parents=True)
+
+
+DENSE = ("2_Dense", "sentence_transformers.models.Dense")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: adapter(f / "2_Dense"), "adapter of 'someone/base'"),
+        (lambda f: (f / "2_Dense" / "config.json").write_text("{"), "config.json is broken"),
+        (
+            lambda f: (f / "2_Dense" / "config.json").write_text('{"auto_map": {}}'),
+            "remote code",
+        ),
+        (lambda f: (f / "2_Dense" / "model.safetensors").write_bytes(b"x"), "weights are broken"),
+        (
+            lambda f: (f / "2_Dense" / "pytorch_model.bin").write_bytes(
+                pickle.dumps({"a": Bomb(f.parent / "canary")})
+            ),
+            "code in it",
+        ),
+        (lambda f: modules(f, ("../other", DENSE[1])), "lies outside the model's folder"),
+        (lambda f: modules(f, (str(f.parent / "other"), DENSE[1])), "lies outside"),
+        (lambda f: modules(f, ("x", "mine.Dense")), "module mine.Dense isn't one that is loaded"),
+        (lambda f: modules(f, ("x", "sentence_transformers.models.Router")), "isn't one that"),
+        (lambda f: (f / "modules.json").write_text("[1]"), "modules.json isn't a list of modules"),
+        (lambda f: (f / "modules.json").write_text("["), "modules.json is broken"),
+    ],
+)
+def test_a_sentence_encoders_modules_are_checked_as_its_folder_is(folder, spoil, message):
+    modules(folder, ("", "sentence_transformers.models.Transformer"), DENSE)
+    assert hub.model(str(folder)).verified == "local folder"
+    spoil(folder)
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        hub.model(str(folder))
+    assert error.value.todo and not (folder.parent / "canary").exists()
+
+
+def test_weights_beside_the_pinned_ones_that_would_be_loaded_are_refused(folder, monkeypatch):
+    import torch
+
+    (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
+    torch.save({"a": torch.ones(3)}, folder / "pytorch_model.bin")
+    pin_folder(folder, monkeypatch)
+    assert hub.model("mine").verified == "pinned"
+    (folder.parent / "model.safetensors").rename(folder / "model.safetensors")
+    with pytest.raises(InputError, match=r"model.safetensors: these weights would be loaded"):
+        hub.model("mine")
+    (folder / "model.safetensors").unlink()
+    adapter(folder)
+    with pytest.raises(InputError, match="adapter of 'someone/base'"):
+        hub.model("mine")
+
+
 # ---------------------------------------------------------------------------------------------- files by address
 GOOD = bytes(range(256)) * 64
 

@@ -529,6 +529,36 @@ def test_folders_that_are_refused(phi_folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def test_an_adapter_beside_the_weights_is_refused(phi_folder: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import PhiForCausalLM
+
+    folder = copied(phi_folder, tmp_path)
+    config = LoraConfig(task_type="CAUSAL_LM", r=2)
+    wrapped = get_peft_model(PhiForCausalLM.from_pretrained(folder), config)
+    wrapped.save_pretrained(folder)  # the adapter, then the model with the adapter in it
+    wrapped.merge_and_unload().save_pretrained(folder)
+    with pytest.raises(InputError, match="adapter of .* lies here") as refused:
+        prompting.load(folder)
+    assert "merge_and_unload" in refused.value.todo
+    for file in folder.glob("adapter*"):
+        file.unlink()
+    assert prompting.load(folder)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(
+    phi_folder: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    folder = copied(phi_folder, tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"<extra{i}>" for i in range(99_999)])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(InputError, match="more tokens than the model"):
+        prompting.load(folder)
+
+
 def test_files_and_requests_that_are_refused(gguf_file: Path, tmp_path: Path) -> None:
     (tmp_path / "text.gguf").write_text("hello")
     (tmp_path / "cut.gguf").write_bytes(gguf_file.read_bytes()[:3_000_000])
