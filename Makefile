@@ -17,8 +17,8 @@ sweeps-sample: venv  ## every sweep in workflow/sweeps with the sample profile, 
 full: venv  ## the same with the assignment's models: first what it takes and what is missing here, then the chain
 	-@$(PY) -m hw2_utils doctor --profile full
 	$(PY) -m hw2_utils chain --profile full
-lab: venv   ## JupyterLab in notebooks/, on this machine only
-	.venv/bin/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=notebooks
+lab: venv   ## JupyterLab on copies of the notebooks in lab/, yours to edit; on this machine only
+	$(PY) -m hw2_utils lab
 writeup: venv  ## writeup/main.pdf from the profile's runs, where TeX is installed, and writeup/overleaf.zip (PROFILE=full for the assignment's models)
 	$(PY) -m hw2_utils writeup --profile $(PROFILE)
 bench: venv  ## the measurements of benchmarks/RESULTS.md that need no GPU, half an hour on an idle machine

@@ -1,4 +1,4 @@
-"""The command line: `python -m hw2_utils run|chain|question-type|cache|data|doctor|listings|report|writeup`."""
+"""The command line: `python -m hw2_utils COMMAND`; `--help` lists them."""
 
 from __future__ import annotations
 
@@ -88,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
         (_report, PROFILE),
         (_writeup, PROFILE),
         (_listings, NOTEBOOK),
+        (
+            _lab,
+            (
+                "arguments",
+                {"nargs": "*", "help": "after --: JupyterLab's own, such as --port=9999"},
+            ),
+        ),
     ):
         name = function.__name__.strip("_").replace("_", "-")
         command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
@@ -205,6 +212,13 @@ def _listings(args: argparse.Namespace) -> None:
             print(
                 f"# --- {cell.metadata.get('listing', {}).get('caption', cell.id)}\n{cell.source}\n"
             )
+
+
+def _lab(args: argparse.Namespace) -> None:
+    """Open JupyterLab on copies of the notebooks, in lab/."""
+    from hw2_utils import lab
+
+    lab.start(args.arguments)
 
 
 if __name__ == "__main__":
