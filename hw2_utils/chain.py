@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -11,23 +10,28 @@ from pathlib import Path
 
 import psutil
 
-from hw2_utils import folders, parameters, paths, report, runs, sweeps
-from hw2_utils.errors import Hw2Error, InputError, require
+from hw2_utils import execute, folders, parameters, paths, report, runs, sweeps
+from hw2_utils.errors import Hw2Error, InputError, disk_explained, require
 
 
 def run(profile: str, *, cores: int, sweep: Path | None = None, slurm: bool = False) -> None:
     """Runs all notebooks of a profile, or a sweep file.
 
-    Raises InputError when another chain is at work here or for a bad sweep file, Hw2Error when a notebook failed.
+    Raises InputError when another chain is at work here or for a bad sweep file, Hw2Error when a
+    notebook failed or the disk is full.
     """
     require(cores >= 1, f"{cores} cores", where="--cores", todo="give 1 or more")
     plan = sweeps.read(sweep) if sweep else None
+    execute.end_cleanly()
     lock, taken = paths.RUNS / ".chain.lock", "another chain is running"
-    with folders.hold(lock, taken, where=paths.RUNS, todo="wait, or end it"):
-        _unstamp_what_no_longer_holds(profile, plan)
+    with (
+        disk_explained(paths.RUNS),
+        folders.hold(lock, taken, where=paths.RUNS, todo="wait, or end it"),
+    ):
+        _check_what_is_there(profile, plan)
         code = _snakemake(profile, cores, sweep, slurm)
         if plan:
-            table = paths.short(sweeps.folder(plan, "metrics.csv"))
+            table = paths.short(sweeps.table(plan))
             print(f"{len(sweeps.gather(plan)):,} metric rows in", table)
         else:
             print("report:", paths.short(report.write(profile)))
@@ -39,19 +43,32 @@ def run(profile: str, *, cores: int, sweep: Path | None = None, slurm: bool = Fa
         )
 
 
-def _unstamp_what_no_longer_holds(profile: str, plan: sweeps.Sweep | None) -> None:
-    """Takes the engine's stamp from each run whose record is absent, altered or stale, so that it is run again."""
-    places = [(paths.RUNS / profile / name, name) for name in parameters.names()]
+def _check_what_is_there(profile: str, plan: sweeps.Sweep | None) -> None:
+    """Refuses what would be replaced and isn't ours; lets what no longer holds run again."""
+    folders.check_writable(paths.RUNS / "parts")
     if plan:
+        sweeps.check_table(plan)
         places = [(sweeps.folder(plan, run), plan.notebook) for run in plan.runs]
+    else:
+        report.check_pages(profile)
+        places = [(paths.RUNS / profile / name, name) for name in parameters.names()]
     for run_dir, notebook in places:
-        stamp = run_dir / folders.STAMP
-        if stamp.is_file():
-            try:
-                runs.load(run_dir, notebook=notebook, profile=profile)
-            except InputError as error:
-                print(f"{paths.short(run_dir)} is run again: {error.what}")
-                stamp.unlink()
+        _unstamp_unless_it_holds(run_dir, notebook, profile)
+
+
+def _unstamp_unless_it_holds(run_dir: Path, notebook: str, profile: str) -> None:
+    """Takes the engine's stamp from a run whose record is absent, altered or stale."""
+    stamp = run_dir / folders.STAMP
+    if not os.path.lexists(stamp):
+        return
+    is_stamp = stamp.is_file() and not stamp.is_symlink() and not stamp.stat().st_size
+    todo = "move it: the workflow engine makes an empty file of that name"
+    require(is_stamp, "this file isn't the engine's stamp", where=stamp, todo=todo)
+    try:
+        runs.load(run_dir, notebook=notebook, profile=profile)
+    except InputError as error:
+        print(f"{paths.short(run_dir)} is run again: {error.what}")
+        stamp.unlink()
 
 
 def _snakemake(profile: str, cores: int, sweep: Path | None, slurm: bool) -> int:
@@ -64,12 +81,9 @@ def _snakemake(profile: str, cores: int, sweep: Path | None, slurm: bool) -> int
     environment["HW2_SWEEP"] = str(sweep.resolve()) if sweep else ""
     # in our own process group: what kills the group leaves no engine behind that a next chain would meet
     engine = subprocess.Popen(command, env=environment)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return engine.wait()
-    except (
-        BaseException
-    ):  # a stop of this process alone has to reach the engine, the runners and their kernels
+    except BaseException:  # a stop of this process alone has to reach all that it started
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 process.terminate()

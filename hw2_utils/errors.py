@@ -1,7 +1,11 @@
 """The one family of exceptions that people see as a single message."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class Hw2Error(Exception):
@@ -9,9 +13,9 @@ class Hw2Error(Exception):
 
     exit_code = 1
 
-    def __init__(self, what: str, *, where: object = "", todo: str = "") -> None:
+    def __init__(self, what: str, where: object = "", todo: str = "") -> None:
         self.what, self.where, self.todo = what, str(where), todo
-        super().__init__(what, self.where, todo)
+        super().__init__(what, self.where, todo)  # what pickle calls it with, from another process
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
@@ -39,3 +43,19 @@ def explained(what: str, *kinds: type[Exception], where: object, todo: str) -> I
     except kinds as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(f"{what}: {reason}", where=where, todo=todo) from error
+
+
+@contextmanager
+def disk_explained(place: object) -> Iterator[None]:
+    """One message for a full disk (exit code 1), one for a place that can't be written (2)."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            todo = "free some space, or put the runs elsewhere with HW2_RUNS"
+            raise Hw2Error("the disk is full", where=place, todo=todo) from error
+        if error.errno in CLOSED:
+            what = f"this place can't be written: {error.strerror}"
+            todo = "choose another place: --out for one run, HW2_RUNS for all"
+            raise InputError(what, where=error.filename or place, todo=todo) from error
+        raise

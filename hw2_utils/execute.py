@@ -12,15 +12,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from hw2_utils import folders, parameters, paths, profiles, runs
-from hw2_utils.errors import Hw2Error, InputError, require
+from hw2_utils.errors import Hw2Error, InputError, disk_explained, require
 
 CELL_TIMEOUT_S = 6 * 3600
+ENDINGS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 DEFAULTS = {
     # glibc gives large freed blocks back and faults them in again at every step: up to a tenth of a training's time
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
@@ -66,43 +67,74 @@ def parse_value(notebook: str, name: str, text: str) -> Any:
 def run(notebook: str, given: Mapping[str, Any], *, out: Path | None = None) -> Path:
     """Executes one notebook into `out`, or its place under `runs/`; returns the folder.
 
-    That place is `runs/<profile>/<notebook>`, or `runs/own/<notebook>` where a parameter gives other numbers than the
-    profile's. Raises InputError for bad parameters or input (also when a cell finds it) and for a place that holds
-    anything but a run of ours, Hw2Error for a cell that failed; the failed attempt is kept as `<folder>.failed/` with
-    its notebook, and the previous complete run stays.
+    That place is `runs/<profile>/<notebook>`, or `runs/own/<notebook>` where a parameter gives
+    other numbers than the profile's. Raises InputError for bad parameters or input (also when a
+    cell finds it) and for a place that holds anything but a run of this notebook, Hw2Error for a
+    cell that failed or a full disk; the failed attempt is kept as `<folder>.failed/` with its
+    notebook, and the previous complete run stays.
     """
     source = parameters.notebook_path(notebook)
     notebook = source.stem
     parameters.check(notebook, given)
     _check_files(given)
-    for name, value in parameters.saved_edits(notebook).items():
-        now = parameters.declared(notebook)[name]
-        where = paths.short(source)
-        print(f"note: {where} says {name} {now!r}, committed is {value!r}", file=sys.stderr)
+    _tell_saved_edits(source)
     run_dir = _place(notebook, given, out)
-    run_id = runs.new_run_id()
-    folder = run_dir.with_name(f"{run_dir.name}.tmp-{run_id}")
-    _set_environment(run_id)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    folder = run_dir.with_name(f"{run_dir.name}.tmp-{_set_environment()}")
+    end_cleanly()
     profile = given.get("profile") or parameters.declared(notebook)["profile"]
     expected_s = last_seconds(run_dir) or profiles.load(profile)["expected_s"][notebook]
     # the folder is claimed to the end, also for the kernel: it ends when this process does
-    with folders.claim(run_dir), live_line(notebook, expected_s):
-        folder.mkdir()
+    with (
+        disk_explained(run_dir),
+        folders.claim(run_dir, notebook),
+        live_line(notebook, expected_s),
+    ):
         try:
-            _execute(source, folder / "notebook.ipynb", {**given, "run_dir": str(run_dir)})
-            if (status := runs.status_of(folder)) != "complete":
-                what = f"the notebook ended, but its record is {status or 'absent'}"
-                todo = "its last cell must call run.finish()"
-                raise Hw2Error(what, where=notebook, todo=todo)
-            runs.add_notebook(folder)
+            _complete(source, folder, {**given, "run_dir": str(run_dir)})
         except BaseException as error:
-            runs.mark_failed(folder, error)
-            folders.recover(run_dir, but=folder)
-            folders.keep_failed(folder, run_dir)
+            _keep_failed(folder, run_dir, notebook, error)
             raise
         folders.swap_in(folder, run_dir)
     return run_dir
+
+
+def _tell_saved_edits(source: Path) -> None:
+    for name, value in parameters.saved_edits(source.stem).items():
+        now, where = parameters.declared(source.stem)[name], paths.short(source)
+        print(f"note: {where} says {name} {now!r}, committed is {value!r}", file=sys.stderr)
+
+
+def _complete(source: Path, folder: Path, values: dict[str, Any]) -> None:
+    """Executes a notebook in the folder of its run, which is complete at the end."""
+    folder.mkdir()
+    _execute(source, folder / "notebook.ipynb", values)
+    if (status := runs.status_of(folder)) != "complete":
+        what = f"the notebook ended, but its record is {status or 'absent'}"
+        todo = "its last cell must call run.finish()"
+        raise Hw2Error(what, where=source.stem, todo=todo)
+    runs.add_notebook(folder)
+
+
+def _keep_failed(folder: Path, run_dir: Path, notebook: str, error: BaseException) -> None:
+    """Keeps what a failed attempt has left, as far as the disk allows."""
+    with suppress(OSError):
+        if any(folder.glob("*")):
+            runs.mark_failed(folder, notebook, error)
+        folders.recover(run_dir, but=folder)
+        folders.keep_failed(folder, run_dir)
+
+
+def end_cleanly() -> None:
+    """A request to end is an exit like any other; a second one changes nothing."""
+
+    def end(number: int, _: object) -> None:
+        for kind in kinds:
+            signal.signal(kind, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    kinds = [k for k in ENDINGS if signal.getsignal(k) == signal.SIG_DFL]
+    for kind in kinds:
+        signal.signal(kind, end)
 
 
 def _place(notebook: str, given: Mapping[str, Any], out: Path | None) -> Path:
@@ -123,11 +155,12 @@ def _check_files(given: Mapping[str, Any]) -> None:
             require(Path(value).exists(), what, where=f"parameter {name}: {value}", todo=todo)
 
 
-def _set_environment(run_id: str) -> None:
-    """What the kernel inherits, with the marks of a run under this runner."""
-    found = page_environment()
+def _set_environment() -> str:
+    """What the kernel inherits, with the marks of a run under this runner; returns the run's id."""
+    found, run_id = page_environment(), runs.new_run_id()
     os.environ.clear()
     os.environ.update(found, HW2_RUNNER="1", HW2_RUN_ID=run_id)
+    return run_id
 
 
 def page_environment() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -29,11 +30,13 @@ from hw2_utils import (
     runs,
     statistics,
 )
-from hw2_utils.errors import Hw2Error, require
+from hw2_utils.errors import Hw2Error, disk_explained, explained, require
 
 WRITEUP = paths.ROOT / "writeup"
 PACKAGES = "texlive-latex-recommended texlive-science texlive-latex-extra texlive-fonts-recommended latexmk lmodern"
+ARCHIVE = "overleaf.zip"
 MANIFEST = ".files.json"  # in generated/: the names of what was written there
+FIRST = rb"\DefineResult{banner}"  # begins numbers.tex
 SOURCES = (
     "*.tex",
     "*.bib",
@@ -166,12 +169,12 @@ def _with_caption(
 ) -> dict[str, str | bytes]:
     """The table or figure to which a caption's file belongs."""
     kind, _, file = name.removesuffix(".txt").partition("/")
-    label, caption = f"{number}-{file}", record.read_file(name).decode("utf-8")
+    label, caption = f"{number}-{file}", record.files[name].decode("utf-8")
     if kind == "tables":
         text = table(frames[file].reset_index(), caption=caption, label=label)
         return {f"tables/{label}.tex": text}
     text = f"\\Figure{{{label}}}{{{prose(caption)}}}\n"
-    picture = record.read_file(f"figures/{file}.pdf")
+    picture = record.files[f"figures/{file}.pdf"]
     return {f"figures/{label}.tex": text, f"figures/{label}.pdf": picture}
 
 
@@ -272,8 +275,8 @@ def _from_cells(number: str, record: runs.Record) -> dict[str, str]:
     place, files = record.folder / "notebook.ipynb", {}
     todo = f"python -m hw2_utils run {record.notebook}"
     by_hand = f"the run of {record.notebook} was made by hand"
-    require("notebook.ipynb" in record.data["files"], by_hand, where=paths.short(place), todo=todo)
-    executed = nbformat.reads(record.read_file("notebook.ipynb").decode("utf-8"), as_version=4)
+    require("notebook.ipynb" in record.files, by_hand, where=paths.short(place), todo=todo)
+    executed = nbformat.reads(record.files["notebook.ipynb"].decode("utf-8"), as_version=4)
     ran = {c.id: c for c in executed.cells}
     for c in nbformat.read(parameters.notebook_path(record.notebook), as_version=4).cells:
         done = ran.get(c.id)
@@ -306,30 +309,73 @@ def _function(name: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- building
-def _remove_earlier(generated: Path) -> None:
-    """Removes what an earlier writeup wrote, by the list that it left; whatever else lies there stays."""
+def _earlier(files: Iterable[str]) -> set[str]:
+    """Names of what earlier writeups have written, by the list that they left, if any."""
+    generated, known = WRITEUP / "generated", set()
     with suppress(OSError, ValueError):
-        for name in json.loads((generated / MANIFEST).read_text(encoding="utf-8")):
-            path = generated / str(name)
-            if path.is_file() and path.resolve().is_relative_to(generated.resolve()):
-                path.unlink()
+        known = set(json.loads((generated / MANIFEST).read_text(encoding="utf-8")))
+    numbers = generated / "numbers.tex"
+    if not known and numbers.is_file() and numbers.read_bytes().startswith(FIRST):
+        known = set(files)
+    with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(WRITEUP / ARCHIVE) as archive:
+        known |= {ARCHIVE} if "generated/numbers.tex" in archive.namelist() else set()
+    return known
+
+
+def _check_places(files: Iterable[str], earlier: set[str]) -> None:
+    """Refuses to write where anything lies that no writeup has written."""
+    places = {name: WRITEUP / "generated" / name for name in files} | {ARCHIVE: WRITEUP / ARCHIVE}
+    for name, place in places.items():
+        ours = name in earlier and place.is_file() and not place.is_symlink()
+        what = "no writeup has written this file"
+        free = not os.path.lexists(place)
+        require(free or ours, what, where=paths.short(place), todo="move it")
+
+
+def _fill(generated: Path, files: Mapping[str, bytes], earlier: set[str]) -> None:
+    """Writes `generated/` anew; the list first, so that what a killed writeup wrote is known."""
+    with explained("this place can't be written", FileExistsError, where=generated, todo="move it"):
+        for place in {generated, *((generated / name).parent for name in files)}:
+            place.mkdir(parents=True, exist_ok=True)
+    listed = json.dumps(sorted({*earlier, *files} - {ARCHIVE}), indent=1)
+    folders.put_file(generated / MANIFEST, listed.encode())
+    for name in earlier - files.keys() - {ARCHIVE}:
+        place = generated / name
+        if place.is_file() and place.resolve().is_relative_to(generated.resolve()):
+            place.unlink()
+    for name, data in files.items():
+        folders.put_file(generated / name, data)
+    folders.put_file(generated / MANIFEST, json.dumps(sorted(files), indent=1).encode())
+
+
+def _pack(files: Iterable[str]) -> bytes:
+    """Everything that the writeup is compiled from, for Overleaf; the same bytes each time."""
+    own = [path for pattern in SOURCES for path in sorted(WRITEUP.glob(pattern))]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as target:
+        for path in [*own, *(WRITEUP / "generated" / name for name in sorted(files))]:
+            name = path.relative_to(WRITEUP).as_posix()
+            target.writestr(zipfile.ZipInfo(name), path.read_bytes())
+    return packed.getvalue()
 
 
 def build(profile: str) -> None:
-    """Fills `generated/`, writes `overleaf.zip`, and compiles `main.pdf` where TeX is installed."""
-    files, archive = content(profile), WRITEUP / "overleaf.zip"
-    generated = WRITEUP / "generated"
-    _remove_earlier(generated)
-    for name, data in files.items():
-        place = generated / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(data if isinstance(data, bytes) else data.encode())
-    folders.write_json(generated / MANIFEST, sorted(files))
-    own = [path for pattern in SOURCES for path in sorted(WRITEUP.glob(pattern))]
-    with zipfile.ZipFile(archive, "w") as target:
-        for path in [*own, *(generated / name for name in sorted(files))]:
-            name = path.relative_to(WRITEUP).as_posix()
-            target.writestr(zipfile.ZipInfo(name), path.read_bytes())
+    """Fills `generated/`, writes `overleaf.zip`, and compiles `main.pdf` where TeX is installed.
+
+    Raises InputError for a run that doesn't hold and for a file in the way, Hw2Error where LaTeX
+    stops or the disk is full.
+    """
+    found = content(profile)
+    files = {n: data if isinstance(data, bytes) else data.encode() for n, data in found.items()}
+    archive, earlier = WRITEUP / ARCHIVE, _earlier(files)
+    _check_places(files, earlier)
+    with disk_explained(WRITEUP):
+        _fill(WRITEUP / "generated", files, earlier)
+        folders.put_file(archive, _pack(files))
+        _compile(archive)
+
+
+def _compile(archive: Path) -> None:
     if not shutil.which("latexmk"):
         print(
             f"no TeX here: upload {paths.short(archive)} to Overleaf, or on Debian: apt-get install {PACKAGES}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hw2_utils import paths, profiles
-from hw2_utils.errors import require
+from hw2_utils.errors import explained, require
 
 # Parameters that name where a run lies or what it runs on; all others change what a run's numbers are.
 PLACES = ("profile", "run_dir", "device", "roberta_run", "resnet_sbert_run", "clip_run")
@@ -31,23 +31,23 @@ CHOICES = {"device": ("auto", "cpu", "cuda"), "lora_variant": ("", "rslora", "do
 
 
 def names() -> list[str]:
-    """The committed notebooks, in order."""
-    return sorted(path.stem for path in paths.NOTEBOOKS.glob("0*.ipynb"))
+    """The committed notebooks, in order; a copy that lies beside them isn't one."""
+    known = profiles.load("sample")["expected_s"]
+    return sorted(name for name in known if (paths.NOTEBOOKS / f"{name}.ipynb").is_file())
 
 
 def notebook_path(notebook: str) -> Path:
     """The committed notebook of a name (or of its own path); refuses all else, listing those there are."""
     path = Path(notebook)
-    elsewhere = len(path.parts) > 1 and path.resolve().parent != paths.NOTEBOOKS.resolve()
     name = path.name.removesuffix(".ipynb")
+    committed = paths.NOTEBOOKS.resolve() / f"{name}.ipynb"
+    is_path = len(path.parts) > 1 or path.is_file()  # else a name, with or without its ending
+    elsewhere = is_path and path.parent.resolve() != committed.parent
     what = f"{notebook!r} is no notebook of this project"
-    require(
-        not elsewhere and name in names(),
-        what,
-        where=paths.short(paths.NOTEBOOKS),
-        todo=f"use one of {', '.join(names())}",
-    )
-    return paths.NOTEBOOKS / f"{name}.ipynb"
+    todo = f"use one of {', '.join(names())}"
+    ours = name in names() and not elsewhere
+    require(ours, what, where=paths.short(paths.NOTEBOOKS), todo=todo)
+    return committed
 
 
 def declared(notebook: str) -> dict[str, Any]:
@@ -101,6 +101,8 @@ def _check_type(name: str, value: Any, default: Any) -> None:
 
 def _check_value(name: str, value: Any, default: Any) -> None:
     where = f"parameter {name}"
+    for text in [value] if isinstance(value, str) else value if isinstance(value, list) else ():
+        _check_text(text, where)
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = RANGES.get(name, (min(default, 0), 10**9))
         todo = f"give {low:g} to {high:,g}" + (
@@ -127,6 +129,14 @@ def _check_value(name: str, value: Any, default: Any) -> None:
         require(
             texts and len(set(value)) == len(value), what, where=where, todo='["query", "value"]'
         )
+
+
+def _check_text(text: Any, where: str) -> None:
+    """A text that no file can hold, or the system can't look for, would fail somewhere on the way."""
+    todo = "give a text of ordinary characters, no longer than a file's path"
+    with explained("this text can't be used", where=where, todo=todo):
+        str(text).encode()
+        Path(str(text)).expanduser().exists()
 
 
 def changed(notebook: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,10 +166,10 @@ def check_cells(notebook: str, sources: list[str]) -> None:
     added: list[str] = []
     for source in sources:
         names = _assigned(source)
-        if {"profile", "run_dir"} <= {*names}:
-            own = names
-        elif source.startswith("# Parameters"):
+        if source.startswith("# Parameters"):
             added = names
+        elif {"profile", "run_dir"} <= {*names}:
+            own = names
     for name in [*own, *added]:
         _check_name(notebook, name, defaults)
     gone = [name for name in defaults if own and name not in own]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import shutil
 import uuid
@@ -62,12 +61,12 @@ def read(folder: Path) -> dict[str, Any]:
 
 def _about(folder: Path) -> dict[str, Any]:
     try:
-        about = json.loads((folder / "part.json").read_text(encoding="utf-8"))
+        about, whole = folders.read_sealed(folder / "part.json")
     except ValueError as error:
         raise Hw2Error("part.json is damaged", where=folder) from error
     if not isinstance(about, dict) or about.get("schema") != SCHEMA:
         raise Hw2Error("it was kept by another version", where=folder)
-    if not folders.is_sealed(about):
+    if not whole:
         raise Hw2Error("part.json isn't what was written", where=folder)
     return about
 
@@ -107,13 +106,18 @@ def _compute(
         frame.to_parquet(beside / f"{name}.parquet", index=False)
     values = {name: value for name, value in result.items() if name not in frames}
     about = {"schema": SCHEMA, "label": label, "values": values, "files": folders.checksums(beside)}
-    folders.write_json(beside / "part.json", folders.sealed(about))
+    folders.write_sealed(beside / "part.json", about)
     result = read(
         beside
     )  # as a later run will read it, so that a reused part can't differ from a fresh one
     result["part"] = folder.name
-    folders.put_in_place(beside, folder, replace=replace)
+    if not folders.put_in_place(beside, folder, ours=_is_part if replace else _never):
+        shutil.rmtree(beside)  # another process was faster, or what is there isn't a part
     return result
+
+
+def _never(folder: Path) -> bool:
+    return False
 
 
 # ---------------------------------------------------------------------------------------------- upkeep
@@ -156,7 +160,7 @@ def _is_part(folder: Path) -> bool:
     named = (
         len(name) == 32
         and set(name) <= set("0123456789abcdef")
-        and rest[:4] in ("", "tmp-", "dama")
+        and rest[:4] in ("", "tmp-", "old-", "dama")
     )
     return named and all(
         file.is_file() and (file.name.startswith("part.json") or file.suffix == ".parquet")

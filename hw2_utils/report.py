@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
-import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from hw2_utils import execute, folders, parameters, paths, profiles, runs
-from hw2_utils.errors import InputError, explained, require
+from hw2_utils.errors import InputError, disk_explained, require
 
 # what Markdown, highlighted code and the tables of pandas are made of; all else is shown as text, tags and all
 TAGS = [
@@ -80,87 +83,111 @@ TEMPLATE = paths.CONFIG / "notebook.html.j2"
 def write(profile: str) -> Path:
     """Writes `runs/<profile>/index.html` and a page in `html/` for each executed notebook; returns the index.
 
-    A notebook whose page is newer than itself is not converted again.
+    A notebook whose page was made from the same is not converted again. Raises InputError for a
+    place that can't be written or holds another file, Hw2Error for a full disk.
     """
     about, index = profiles.load(profile)["about"], paths.RUNS / profile / "index.html"
-    todo = "name a place that can be written in HW2_RUNS"
-    with explained("this place can't be written", OSError, where=index.parent, todo=todo):
+    check_pages(profile)
+    loader = jinja2.FileSystemLoader(paths.CONFIG)
+    templates = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
+    with disk_explained(index.parent):
         index.with_name("html").mkdir(parents=True, exist_ok=True)
         rows = [_row(index.with_name(name)) for name in parameters.names()]
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(paths.CONFIG), autoescape=True, trim_blocks=True
-    )
-    page = templates.get_template("report.html.j2").render(profile=profile, about=about, rows=rows)
-    with explained("this place can't be written", OSError, where=index.parent, todo=todo):
-        _put(index, page)
+        template = templates.get_template("report.html.j2")
+        page = template.render(profile=profile, about=about, rows=rows)
+        folders.put_file(index, page.encode())
     return index
 
 
-def _put(page: Path, text: str) -> None:
-    """Writes a page in place of an earlier one of ours, whole or not at all. Raises InputError for any other file."""
-    there = page.read_text(encoding="utf-8", errors="replace") if page.exists() else GENERATOR
-    ours = any(mark in there for mark in (GENERATOR, *EARLIER))
-    require(ours, "this file isn't a page of ours", where=paths.short(page), todo="move it")
-    beside = page.with_name(f".{page.name}.tmp-{uuid.uuid4().hex}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(page)
+def check_pages(profile: str) -> None:
+    """Refuses to write where files are that aren't pages of ours, before any is written."""
+    folder = paths.RUNS / profile
+    names = [f"{name}{kind}.html" for name in parameters.names() for kind in ("", ".failed")]
+    html, todo = folder / "html", "move it: the report's pages lie there"
+    is_folder = not os.path.lexists(html) or html.is_dir()
+    require(is_folder, "this is no folder", where=paths.short(html), todo=todo)
+    for page in (folder / "index.html", *(html / name for name in names)):
+        if os.path.lexists(page):
+            is_file = page.is_file() and not page.is_symlink()
+            text = page.read_text(encoding="utf-8", errors="replace") if is_file else ""
+            ours = any(mark in text for mark in (GENERATOR, *EARLIER))
+            require(ours, "this isn't a page of ours", where=paths.short(page), todo=todo)
 
 
 def _row(run_dir: Path) -> dict[str, Any]:
     """What the index shows of one notebook; numbers only from a record that still holds."""
-    row: dict[str, Any] = {"notebook": run_dir.name, "status": "not run", "page": _page(run_dir)}
+    row: dict[str, Any] = {"notebook": run_dir.name, "status": "not run"}
     try:
-        row["record"] = runs.load(run_dir, notebook=run_dir.name, profile=run_dir.parent.name).data
-        changed = row["record"]["run"]["changed"]
-        row |= {
-            "status": "complete" if not changed else "complete, changed",
-            "about": runs.about(run_dir.parent.name, changed) if changed else "",
-            "seconds": execute.last_seconds(run_dir),
-            "figures": _captions(run_dir),
-        }
+        record = runs.read(run_dir, notebook=run_dir.name, profile=run_dir.parent.name)
+        row["page"] = _page(run_dir, record.files)
+        runs.check_current(record)
+        row |= _complete(record)
+    except runs.Damaged as error:
+        row |= {"status": "damaged", "error": error.what}
     except InputError as error:
-        if (run_dir / "result.json").is_file():
+        if runs.status_of(run_dir):
             row |= {"status": "out of date", "error": error.what}
-    failed = run_dir.with_name(f"{run_dir.name}.failed")
+    failed = folders.failed_place(run_dir)
     if failed.is_dir() and (
         row["status"] == "not run" or failed.stat().st_mtime > run_dir.stat().st_mtime
     ):
-        row |= {"status": "failed", "failed_page": _page(failed)}
+        row |= {"status": "failed", "failed_page": _page(failed, _left_by(failed))}
         row["error"] = folders.run_field(failed, "error") or "it ended before a record was begun"
     return row
 
 
-def _captions(run_dir: Path) -> dict[str, str]:
+def _complete(record: runs.Record) -> dict[str, Any]:
+    """What the index shows of a run that holds."""
+    run = record.data["run"]
+    about = runs.about(run["parameters"]["profile"], run["changed"]) if run["changed"] else ""
     return {
-        path.stem: path.read_text(encoding="utf-8").strip()
-        for path in sorted((run_dir / "figures").glob("*.txt"))
+        "status": "complete, changed" if about else "complete",
+        "about": about,
+        "record": record.data,
+        "seconds": execute.last_seconds(record.folder),
+        "figures": _captions(record.files),
     }
 
 
-def _page(run_dir: Path) -> str | None:
-    """Address of a run's notebook as HTML, converted unless the page there is up to date."""
-    source, page = run_dir / "notebook.ipynb", run_dir.parent / "html" / f"{run_dir.name}.html"
-    try:
-        changed = max(path.stat().st_mtime_ns for path in (source, TEMPLATE, Path(__file__)))
-        if not page.is_file() or page.stat().st_mtime_ns <= changed:
-            _put(page, _as_html(source, run_dir.name))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None  # none, or a broken one: a failed attempt may have ended on a full disk
+def _left_by(failed: Path) -> dict[str, bytes]:
+    """What a failed attempt has left of its notebook and its figures' captions."""
+    names = ["notebook.ipynb", *(f"figures/{f.name}" for f in (failed / "figures").glob("*.txt"))]
+    return {name: (failed / name).read_bytes() for name in names if (failed / name).is_file()}
+
+
+def _captions(files: Mapping[str, bytes]) -> dict[str, str]:
+    texts = {n: data for n, data in files.items() if re.fullmatch(r"figures/.+\.txt", n)}
+    return {Path(name).stem: data.decode().strip() for name, data in sorted(texts.items())}
+
+
+def _page(run_dir: Path, files: Mapping[str, bytes]) -> str | None:
+    """Address of a run's notebook as HTML, converted unless its page was made from the same."""
+    page = run_dir.parent / "html" / f"{run_dir.name}.html"
+    notebook, captions = files.get("notebook.ipynb"), _captions(files)
+    made_of = [notebook or b"", json.dumps(captions).encode()]
+    made_of += [path.read_bytes() for path in (TEMPLATE, Path(__file__))]
+    mark = f'<meta name="source" content="{hashlib.sha256(b"".join(made_of)).hexdigest()}">'
+    if notebook is None:
+        return None
+    if not page.is_file() or mark not in page.read_text(encoding="utf-8", errors="replace"):
+        try:
+            text = _as_html(notebook.decode(), run_dir.name, captions)
+        except ValueError:
+            return None  # a broken one: a failed attempt may have ended on a full disk
+        folders.put_file(page, text.replace(GENERATOR, GENERATOR + mark, 1).encode())
     return f"html/{page.name}"
 
 
-def _as_html(source: Path, title: str) -> str:
+def _as_html(source: str, title: str, captions: Mapping[str, str]) -> str:
     """One executed notebook as a page on its own; the imports take seconds, so they wait until here."""
     import nbformat
     from latex2mathml.converter import convert
     from nbconvert import HTMLExporter
     from nbconvert.preprocessors.sanitize import SanitizeHTML
 
-    notebook = nbformat.read(source, as_version=4)
-    notebook.metadata.pop(
-        "widgets", None
-    )  # they need a kernel: the page shows the static views only
-    captions = _captions(source.parent)
+    notebook = nbformat.reads(source, as_version=4)
+    # they need a kernel: the page shows the static views only
+    notebook.metadata.pop("widgets", None)
 
     def formula(found: re.Match[str]) -> str:  # browsers show MathML without any script
         display = "block" if found[1] else "inline"

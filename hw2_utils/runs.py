@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import fastjsonschema
 
 from hw2_utils import folders, hub, keys, parameters, parts, paths, profiles, timing
-from hw2_utils.errors import Hw2Error, InputError, explained, require
+from hw2_utils.errors import Hw2Error, InputError, require
 
 if (
     TYPE_CHECKING
@@ -36,6 +36,7 @@ METRIC_COLUMNS = ("method", "split", "group", "seed", "name", "value", "low", "h
 OUR_NAMES = ("unparsed", "all")  # a prediction that holds no answer, and the group of all examples
 _schema = json.loads((paths.CONFIG / "record.schema.json").read_text(encoding="utf-8"))
 _check_schema = fastjsonschema.compile(_schema)
+_LOOKS = 100  # of a reader at a folder that is replaced again and again
 _open_runs: dict[Path, Run] = {}
 
 
@@ -56,7 +57,7 @@ class Run:
             _open_runs[self.run_dir].close()
         self.held = ExitStack()
         if not _under_runner():  # the runner has claimed its run's folder itself
-            self.held.enter_context(folders.claim(self.run_dir))
+            self.held.enter_context(folders.claim(self.run_dir, notebook))
         _open_runs[self.run_dir] = self
         self.folder = self.run_dir.with_name(f"{self.run_dir.name}.tmp-{self.id}")
         for name in ("tables", "figures", "predictions"):
@@ -256,24 +257,27 @@ def new_run_id() -> str:
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Checks a record against its schema, seals it with a checksum and writes it."""
-    record = folders.sealed(record)
+    """Checks a record against its schema and writes it, with a checksum of its own text."""
     _check_schema(record)
-    folders.write_json(folder / "result.json", record)
+    folders.write_sealed(folder / "result.json", record)
 
 
 def add_notebook(folder: Path) -> None:
     """Puts the executed notebook, which the runner adds to a complete run, under the record's checksums."""
-    record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    record, _ = folders.read_sealed(folder / "result.json")
     write_record(folder, {**record, "files": folders.checksums(folder)})
 
 
-def mark_failed(folder: Path, error: BaseException) -> None:
-    """Writes into the record of a run, if it has begun one, why it failed."""
-    with suppress(OSError, ValueError, KeyError, fastjsonschema.JsonSchemaException):
-        record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+def mark_failed(folder: Path, notebook: str, error: BaseException) -> None:
+    """Writes into a run's record, begun or not, why it failed and what it has left."""
+    run = {"id": os.environ.get("HW2_RUN_ID"), "notebook": notebook}
+    record: dict[str, Any] = {"schema": SCHEMA, "run": run}
+    with suppress(OSError, ValueError):
+        record, _ = folders.read_sealed(folder / "result.json")
+    with suppress(OSError):
         failure = {"status": "failed", "error": f"{type(error).__name__}: {error}", "end": now()}
-        write_record(folder, {**record, "run": {**record["run"], **failure}})
+        record |= {"run": {**record["run"], **failure}, "files": folders.checksums(folder)}
+        folders.write_sealed(folder / "result.json", record)
 
 
 def record_key(notebook: str, profile: str, models: Mapping[str, Any]) -> str:
@@ -291,9 +295,13 @@ def record_key(notebook: str, profile: str, models: Mapping[str, Any]) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- reading
+class Damaged(InputError):
+    """A record, or a file beside it, isn't what the run wrote."""
+
+
 @dataclass(frozen=True)
 class Record:
-    """A complete run, read back: `files` holds its predictions and tables as they were written."""
+    """A complete run, read back: `files` holds all that it wrote, as it was written."""
 
     folder: Path
     data: Mapping[str, Any]
@@ -315,11 +323,6 @@ class Record:
         frames = [pd.read_parquet(io.BytesIO(self.files[name])) for name in names]
         return pd.concat(frames, ignore_index=True)
 
-    def read_file(self, name: str) -> bytes:
-        """A file of the run, held against the record's checksum. Raises InputError where it isn't what was written."""
-        data = self.files.get(name)
-        return _verified(self.folder, name, self.data["files"]) if data is None else data
-
     def require_data(self, name: str, sha256: str) -> None:
         """Refuses a run that read other data than these."""
         require(
@@ -330,72 +333,102 @@ class Record:
         )
 
 
-class _Replaced(Exception):
-    """The run was replaced by another one while it was read."""
-
-
 def load(folder: Path | str, *, notebook: str, profile: str | None = None) -> Record:
     """Reads a complete, current record with its files; else says which notebook to run. Moves and deletes nothing.
 
     Raises InputError when the record is absent, incomplete, altered, of another notebook, profile or version, or
     stale, or when a file beside it isn't what was written.
     """
+    record = read(folder, notebook=notebook, profile=profile)
+    check_current(record)
+    return record
+
+
+def read(folder: Path | str, *, notebook: str, profile: str | None = None) -> Record:
+    """As `load`, but takes a stale record too."""
     folder = Path(folder)
-    for _ in range(100):  # a run that is replaced meanwhile is read again, whole
+    for look in range(_LOOKS):
+        place = folders.readable(folder)
+        seen = folders.identity(place)
         try:
-            return _load(folders.readable(folder), folder, notebook, profile)
-        except _Replaced:
-            time.sleep(0.02)
+            return _read(place, folder, notebook, profile)
+        except InputError:
+            still = folders.identity(folders.readable(folder)) == seen
+            if still and (seen or look >= 3):  # else a swap is on its way: look again
+                raise
+            time.sleep(0.01)
     todo = "wait until the run that writes there has ended"
     raise InputError("the run is replaced again and again", where=paths.short(folder), todo=todo)
 
 
-def _load(place: Path, folder: Path, notebook: str, profile: str | None) -> Record:
-    command = f"python -m hw2_utils run {notebook}" + (f" --profile {profile}" if profile else "")
-    todo = f"run notebook {notebook} first: {command}"
-
-    def need(holds: object, what: str) -> None:
-        require(holds, what, where=paths.short(folder), todo=todo)
+def _read(place: Path, folder: Path, notebook: str, profile: str | None) -> Record:
+    def need(holds: object, what: str, kind: type[InputError] = InputError) -> None:
+        if not holds:
+            raise kind(what, where=paths.short(folder), todo=_how_to_run(notebook, profile))
 
     need((place / "result.json").is_file(), f"there is no run of {notebook}")
-    with explained("the record is broken", ValueError, where=paths.short(folder), todo=todo):
-        data = json.loads((place / "result.json").read_text(encoding="utf-8"))
-        version = data.get("schema", 1) if isinstance(data, dict) else None
-        need(version in (None, SCHEMA), f"the run of {notebook} was written by another version")
-        _check_schema(data)
-        json.dumps(data, allow_nan=False)  # the schema's numbers may be NaN
-    need(folders.is_sealed(data), f"the record of {notebook} isn't what the run wrote")
+    data, whole, broken = _parsed(place)
+    version = data.get("schema", 1) if isinstance(data, dict) else SCHEMA
+    need(version == SCHEMA, f"the run of {notebook} was written by another version")
+    status = folders.run_field(place, "status")
+    unended = status in ("running", "failed")
+    need(not unended, f"the run of {notebook} is {status}")
+    need(not broken, f"the record is broken: {broken}", Damaged)
+    need(whole, f"the record of {notebook} isn't what the run wrote", Damaged)
     run = data["run"]
     need(run["notebook"] == notebook, f"this is a run of {run['notebook']}, wanted is {notebook}")
-    need(run["status"] == "complete", f"the run of {notebook} is {run['status']}")
     found = run["parameters"]["profile"]
     need(profile in (None, found), f"the run has profile {found}, wanted is {profile}")
-    current = record_key(notebook, found, data["meta"]["models"])
-    changed = "code, settings, pins or versions have changed since"
-    need(run["key"] == current, f"the run of {notebook} is stale: {changed}")
-    for source in data["inputs"]:
-        inside = source["run_dir"].startswith("runs/")
-        read = inside and folders.run_field(paths.RUNS / source["run_dir"][5:], "id")
-        what = f"the run of {notebook} is stale: it read another run of {source['notebook']}"
-        need(not inside or read == source["id"], what)
-    wanted = [name for name in data["files"] if name.startswith(("predictions/", "tables/"))]
-    files = {name: _verified(place, name, data["files"], run_id=run["id"]) for name in wanted}
+    files = {name: _bytes(place / name) for name in data["files"]}
+    for name, content in files.items():
+        same = hashlib.sha256(content).hexdigest() == data["files"][name]
+        need(same, f"{name} is missing or isn't what the run wrote", Damaged)
     return Record(folder, data, files, run["id"], notebook)
 
 
-def _verified(
-    place: Path, name: str, checksums: Mapping[str, str], *, run_id: str | None = None
-) -> bytes:
-    """A file's bytes as they were written. Raises _Replaced where another run has come into the place since."""
+def _parsed(place: Path) -> tuple[Any, bool, str]:
+    """What a record says, whether that is what was written, and what is wrong with it."""
+    data, whole = None, False
+    try:
+        data, whole = folders.read_sealed(place / "result.json")
+        _check_schema(data)
+    except (OSError, ValueError) as error:
+        return data, whole, str(error)
+    return data, whole, ""
+
+
+def _bytes(file: Path) -> bytes:
     with suppress(OSError):
-        data = (place / name).read_bytes()
-        if hashlib.sha256(data).hexdigest() == checksums.get(name):
-            return data
-    if run_id and folders.run_field(place, "id") != run_id:
-        raise _Replaced
-    todo = "run the notebook again"
-    what = f"{name} is missing or isn't what the run wrote"
-    raise InputError(what, where=paths.short(place), todo=todo)
+        return file.read_bytes()
+    return b""
+
+
+def _how_to_run(notebook: str, profile: str | None) -> str:
+    command = f"python -m hw2_utils run {notebook}" + (f" --profile {profile}" if profile else "")
+    return f"run notebook {notebook} first: {command}"
+
+
+def check_current(record: Record) -> None:
+    """Refuses a record whose code, settings, versions or inputs have changed since."""
+    data, notebook = record.data, record.notebook
+    profile = data["run"]["parameters"]["profile"]
+
+    def need(holds: object, what: str) -> None:
+        todo = _how_to_run(notebook, profile)
+        require(
+            holds,
+            f"the run of {notebook} is stale: {what}",
+            where=paths.short(record.folder),
+            todo=todo,
+        )
+
+    current = record_key(notebook, profile, data["meta"]["models"])
+    need(data["run"]["key"] == current, "code, settings, pins or versions have changed since")
+    for source in data["inputs"]:
+        inside = source["run_dir"].startswith("runs/")
+        place = folders.readable(paths.RUNS / source["run_dir"].removeprefix("runs/"))
+        same = folders.run_field(place, "id") == source["id"]
+        need(same or not inside, f"it read another run of {source['notebook']}")
 
 
 def find(folder: str, notebook: str, run: Run, *, required: bool = True) -> Record | None:

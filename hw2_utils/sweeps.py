@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -40,6 +41,7 @@ def read(path: Path | str) -> Sweep:
         require(not unknown, f"unknown: {', '.join(map(str, unknown))}", where=path, todo=todo)
         one = ("grid" in content) != ("rows" in content)
         require(one, "give either grid or rows", where=path, todo=todo)
+        _refuse_what_is_given_twice(content, path)
         found = [*_combinations(content, path)]
     each: dict[str, dict[str, Any]] = {}
     for values in found:
@@ -52,13 +54,27 @@ def read(path: Path | str) -> Sweep:
     return Sweep(path.stem, content["notebook"], each)
 
 
+def _refuse_what_is_given_twice(content: Mapping[str, Any], path: Path) -> None:
+    """A parameter stands in one place of a sweep file; profile and folder in none."""
+    varied = set(content.get("grid", {})).union(*content.get("rows", []))
+    fixed = set(content.get("fixed", {}))
+    seeds = {"seeds"} if content.get("seeds") else set()
+    twice = sorted(varied & fixed | seeds & (varied | fixed))
+    todo = "see CONTRIBUTING.md"
+    require(not twice, f"given twice: {', '.join(twice)}", where=path, todo=todo)
+    taken = sorted((varied | fixed) & {"profile", "run_dir"})
+    todo = "leave it out: --profile gives the one, runs/sweeps/ is the other"
+    require(not taken, f"no parameter of a sweep: {', '.join(taken)}", where=path, todo=todo)
+
+
 def _combinations(content: Mapping[str, Any], path: Path) -> Iterator[dict[str, Any]]:
     grid, seeds = content.get("grid", {}), content.get("seeds", [])
     lists = all(isinstance(values, list) for values in [*grid.values(), seeds])
     require(lists, "grid values and seeds are lists", where=path, todo="see CONTRIBUTING.md")
     once = len(set(seeds)) == len(seeds)
     require(once, f"seeds {seeds} repeat one", where=path, todo="write each seed once")
-    rows = content.get("rows") or [dict(zip(grid, v, strict=True)) for v in product(*grid.values())]
+    combined = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    rows = content.get("rows", combined)
     for row, seed in product(rows, seeds or [None]):
         own = {} if seed is None else {"seeds": [seed]}
         yield {**content.get("fixed", {}), **row, **own}
@@ -70,7 +86,9 @@ def explained_run(path: Path, values: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        rate = any(isinstance(v, str) and re.fullmatch(r"[\d.]+e-?\d+", v) for v in values.values())
+        rate = any(
+            isinstance(v, str) and re.fullmatch(r"(?i)[\d.]+e[-+]?\d+", v) for v in values.values()
+        )
         hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if rate else ""
         raise InputError(
             error.what + hint, where=f"{path}, {error.where}", todo=error.todo
@@ -101,7 +119,7 @@ for _kind in ("int", "float"):
 
 
 def folder(sweep: Sweep, name: str) -> Path:
-    """Where one run of a sweep lies, or the table over them."""
+    """Where one run of a sweep lies."""
     return paths.RUNS / "sweeps" / sweep.name / name
 
 
@@ -120,20 +138,37 @@ def command(sweep: Sweep, run: str, start: str, profile: str) -> str:
     return " ".join(words)
 
 
+def table(sweep: Sweep) -> Path:
+    """The metrics of a sweep's runs, in one file."""
+    return folder(sweep, "metrics.csv")
+
+
+def check_table(sweep: Sweep) -> None:
+    """Refuses to write where a file is that isn't a sweep's table."""
+    place = table(sweep)
+    if os.path.lexists(place):
+        is_file = place.is_file() and not place.is_symlink()
+        head = place.open("rb").readline().decode("utf-8", "replace") if is_file else "?"
+        ours = head.strip('"\n') == "" or head.startswith(",".join(runs.METRIC_COLUMNS))
+        require(ours, "this file isn't a sweep's table", where=paths.short(place), todo="move it")
+
+
 def gather(sweep: Sweep) -> pd.DataFrame:
     """The tidy metrics of all complete runs, their parameters as columns beside; written to `metrics.csv` there."""
     import pandas as pd
 
+    check_table(sweep)
     frames = [pd.DataFrame()]
     for run, values in sweep.runs.items():
         if stamp(sweep, run).is_file():
             record = runs.load(folder(sweep, run), notebook=sweep.notebook)
             shown = {name: str(value) for name, value in values.items()}
             frames.append(record.metrics.assign(run=run, **shown))
-    table = pd.concat(frames, ignore_index=True)
-    folder(sweep, "").mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder(sweep, "metrics.csv"), index=False, lineterminator="\n")
-    return table
+    rows = pd.concat(frames, ignore_index=True)
+    table(sweep).parent.mkdir(parents=True, exist_ok=True)
+    text = rows.to_csv(index=False, lineterminator="\n")
+    folders.put_file(table(sweep), text.encode())
+    return rows
 
 
 def records(name: str, run: runs.Run) -> list[runs.Record]:
