@@ -37,7 +37,7 @@ _LINE_BREAKS = set("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 _OTHER_MODEL = (
     "name a causal language model: a folder with config, safetensors, tokenizer, or a .gguf file"
 )
-_WINDOW_NAMES = (
+_CONTEXT_NAMES = (
     "max_position_embeddings",
     "n_positions",
     "max_seq_len",
@@ -45,7 +45,7 @@ _WINDOW_NAMES = (
     "context_length",
 )
 _LOCAL = re.compile(
-    "(sliding_|attention_)?window(_size)?|attention_chunk_size|local_attention|index_topk"
+    "(sliding_|attention_|keep_)?window(_size)?|local_attention|attention_chunk_size|index_topk"
 )
 _ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 N_TRIAL = 18  # tokens of the longest row on which the ways to compute are tried
@@ -150,12 +150,15 @@ def load(path: Path | str, *, device: str = "cpu") -> LanguageModel:
         prefix=_prefix(tokenizer, check),
         padded_tokens=_padded_tokens(model),
     )
-    with explained("the model can't be computed", where=path, todo=_OTHER_MODEL):
+    return _tried(lm, check)
+
+
+def _tried(lm: LanguageModel, check: Callable[[object, str], None]) -> LanguageModel:
+    """The fastest way to compute the model that gives the numbers of a plain forward pass of single rows."""
+    with explained("the model can't be computed", where=lm.path, todo=_OTHER_MODEL):
         rows, plain = _trial(lm)
     n_shared = len(os.path.commonprefix(rows))
-    causal = np.allclose(
-        *(log_probs[:n_shared] for log_probs in plain), rtol=0, atol=TRIAL_TOLERANCE
-    )
+    causal = _same(plain[0][:n_shared], plain[1][:n_shared])
     check(causal, "not a causal language model: a token's scores change with what follows it")
     ways = (lm, replace(lm, padded_tokens=0), replace(lm, padded_tokens=0, cached=False))
     found = next((way for way in ways if _agrees(way, rows, plain)), None)
@@ -167,7 +170,7 @@ def _max_tokens(model: Any, tokenizer: Any) -> int:
     """The context window by whichever name the architecture has for it, else the tokenizer's, else none."""
     shape = model.config.get_text_config().to_dict()
     return next(
-        (shape[name] for name in _WINDOW_NAMES if shape.get(name)), tokenizer.model_max_length
+        (shape[name] for name in _CONTEXT_NAMES if shape.get(name)), tokenizer.model_max_length
     )
 
 
@@ -204,6 +207,10 @@ def _trial(lm: LanguageModel) -> tuple[list[Tokens], list[np.ndarray]]:
     return rows, [found.float().log_softmax(-1).cpu().numpy() for found in logits]
 
 
+def _same(log_probs: Any, others: Any) -> bool:
+    return np.allclose(log_probs, others, rtol=0, atol=TRIAL_TOLERANCE, equal_nan=True)
+
+
 def _agrees(lm: LanguageModel, rows: Sequence[Tokens], plain: Sequence[np.ndarray]) -> bool:
     """Whether the rows' last two tokens have the plain log-probabilities, the last of them as a step of its own."""
     import torch
@@ -219,7 +226,7 @@ def _agrees(lm: LanguageModel, rows: Sequence[Tokens], plain: Sequence[np.ndarra
                     logits = lm.model(**inputs, logits_to_keep=1).logits[:, -1]
                     found = logits.float().log_softmax(-1).cpu().numpy()
                     expected = [plain[i][place] for i in batch]
-                    if not np.allclose(found, expected, rtol=0, atol=TRIAL_TOLERANCE):
+                    if not _same(found, expected):
                         return False
                     inputs = _next_inputs(inputs, last, list(range(len(batch))))
     except (AttributeError, TypeError, ValueError, RuntimeError, KeyError, IndexError):
