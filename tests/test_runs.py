@@ -1,20 +1,23 @@
-"""The run record: what makes a key, what a part reuses, what a run refuses, and what a kill leaves behind."""
+"""The run record: a run's life, what reading refuses, and what a reader sees while runs are replaced."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import signal
+import random
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from hw2_utils import paths, runs
+from hw2_utils import folders, paths, runs
 from hw2_utils.errors import Hw2Error, InputError
 
 PARAMETERS = """
@@ -91,6 +94,10 @@ def complete(notebook: str = "05_question_types", **changed: object) -> runs.Run
     run = runs.start(notebook, namespace(**changed))
     run.add_predictions(predictions(), file="fusion", classes=["bed", "lamp"])
     run.add_metrics([ROW])
+    run.table("results", run.metrics_frame(), caption="Accuracy.")
+    figure, _ = plt.subplots(figsize=(1, 1))
+    run.figure("bars", figure, caption="Bars.")
+    plt.close(figure)
     run.finish()
     return run
 
@@ -100,90 +107,15 @@ def record_of(folder: Path) -> dict:
 
 
 def edit_record(folder: Path, change) -> None:
+    """As somebody might who knows how records are sealed."""
     record = record_of(folder)
     change(record)
-    (folder / "result.json").write_text(json.dumps(record), encoding="utf-8")
+    folders.write_sealed(folder / "result.json", record)
 
 
-class Computer:
-    """Counts how often a part is computed."""
-
-    def __init__(self) -> None:
-        self.n = 0
-
-    def __call__(self) -> dict[str, object]:
-        self.n += 1
-        return {
-            "loss": 0.25,
-            "names": ["a"],
-            "curve": pd.DataFrame({"step": [1, 2], "vector": [[1.0], [2.0]]}),
-        }
-
-
-# ---------------------------------------------------------------------------------------------- parameters
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"sedes": [0]}, "no parameter 'sedes'"),
-        ({"epochs": "3"}, "parameter epochs"),
-        ({"epochs": 1.5}, "parameter epochs"),
-        ({"epochs": True}, "parameter epochs"),
-        ({"epochs": -1}, "parameter epochs"),
-        ({"max_generated": -2}, "max_generated"),
-        ({"learning_rate": float("nan")}, "learning_rate"),
-        ({"learning_rate": float("inf")}, "learning_rate"),
-        ({"learning_rate": -1e-5}, "learning_rate"),
-        ({"learning_rate": False}, "learning_rate"),
-        ({"learning_rate": None}, "learning_rate"),
-        ({"shuffle": 1}, "parameter shuffle"),
-        ({"text_model": 3}, "text_model"),
-        ({"seeds": 0}, "parameter seeds"),
-        ({"seeds": [0, 0]}, "parameter seeds"),
-        ({"seeds": [0.5]}, "parameter seeds"),
-        ({"seeds": [True]}, "parameter seeds"),
-        ({"seeds": [-1]}, "parameter seeds"),
-        ({"seeds": [2**32]}, "parameter seeds"),
-        ({"seeds": ["0"]}, "parameter seeds"),
-        ({"seeds": [[0]]}, "parameter seeds"),
-        ({"profile": "tiny"}, "no profile 'tiny'"),
-        ({"profile": ""}, "no profile"),
-    ],
-)
-def test_check_parameters_refuses(given, message):
-    with pytest.raises(InputError, match=message) as error:
-        runs.check_parameters("05_question_types", given)
-    assert error.value.todo
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {},
-        {"epochs": 0},
-        {"epochs": 7},
-        {"max_generated": -1},
-        {"learning_rate": 1},
-        {"learning_rate": 5e-5},
-        {"seeds": [3, 1]},
-        {"seeds": []},
-        {"shuffle": True},
-        {"lora_targets": ["query"]},
-        {"profile": "full"},
-    ],
-)
-def test_check_parameters_accepts(given):
-    runs.check_parameters("05_question_types", given)
-
-
-def test_an_unknown_notebook_is_told_with_those_there_are():
-    with pytest.raises(InputError, match="05_question_types"):
-        runs.notebook_path("07_more")
-
-
-def test_a_device_that_is_not_there():
-    assert runs.resolve_device("cpu") == "cpu"
-    with pytest.raises(InputError, match="no device 'tpu'"):
-        runs.resolve_device("tpu")
+def compute() -> dict[str, object]:
+    """A part's work."""
+    return {"loss": 0.25, "curve": pd.DataFrame({"step": [1, 2]})}
 
 
 # ---------------------------------------------------------------------------------------------- a run's life
@@ -191,7 +123,7 @@ def test_a_run_and_its_record(capsys):
     run = runs.start("05_question_types", namespace(seeds=[1]))
     assert "profile sample" in capsys.readouterr().out
     assert runs.status_of(run.folder) == "running" and not run.run_dir.exists()
-    result = run.part({"method": "fusion", "seed": 0}, Computer(), modules=["fusion"])
+    result = run.part("fusion 0", compute, {})
     run.note("a remark")
     run.add_predictions(predictions(), file="fusion", classes=["bed", "lamp"])
     run.add_predictions(predictions("majority", None), file="majority", classes=["bed", "lamp"])
@@ -211,11 +143,8 @@ def test_a_run_and_its_record(capsys):
     assert record.data["run"]["parts"] == [result["part"]] and record.data["run"]["notes"] == [
         "a remark"
     ]
-    assert record.data["run"]["parameters"]["seeds"] == [1] and {
-        "fusion",
-        "metrics",
-        "statistics",
-    } <= set(record.data["run"]["modules"])
+    assert record.data["run"]["parameters"]["seeds"] == [1]
+    assert record.data["run"]["changed"] == {"seeds": [1]}
     assert (
         record.id == run.id
         and record.notebook == "05_question_types"
@@ -296,7 +225,8 @@ def test_run_all_again_after_a_cell_that_failed(capsys):
 
 def test_a_second_run_into_the_same_folder_is_refused():
     code = (
-        "import sys; from pathlib import Path; from hw2_utils import runs; lock = runs.claim(Path(sys.argv[1])); "
+        "import sys; from pathlib import Path; from hw2_utils import folders; "
+        "lock = folders.claim(Path(sys.argv[1]), '05_question_types'); "
         "print('held', flush=True); sys.stdin.read()"
     )
     place = paths.RUNS / "interactive" / "05_question_types"
@@ -305,6 +235,7 @@ def test_a_second_run_into_the_same_folder_is_refused():
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env={**os.environ, "HW2_RUNS": str(paths.RUNS)},
     )
     assert other.stdout.readline() == "held\n"
     with pytest.raises(InputError, match="another run is writing"):
@@ -314,65 +245,32 @@ def test_a_second_run_into_the_same_folder_is_refused():
     complete()
 
 
-# ---------------------------------------------------------------------------------------------- swaps and kills
-KILL = """
-import os, signal, sys
-from pathlib import Path
-from hw2_utils import runs
-left = int(sys.argv[3])
-
-def die(event, arguments):
-    global left
-    if event in ("os.rename", "shutil.rmtree") and str(arguments[0]).startswith(sys.argv[2]):
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
-
-sys.addaudithook(die)
-runs.swap_in(Path(sys.argv[1]), Path(sys.argv[2]))
-"""
+def test_a_run_into_a_place_that_is_not_ours_is_refused_before_it_begins():
+    place = paths.RUNS / "interactive" / "05_question_types"
+    place.mkdir(parents=True)
+    (place / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="no run of ours wrote: mine.txt"):
+        runs.start("05_question_types", namespace())
+    assert [p.name for p in place.parent.iterdir()] == [place.name]
+    assert (place / "mine.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize(("n_steps", "found"), [(0, "old"), (1, "new"), (2, "new")])
-def test_a_swap_that_was_killed_is_finished_by_the_next_reader(n_steps, found):
-    """Killed before the old folder goes aside, between the two renames, and before the old one is deleted."""
-    import shutil
-
-    run_dir = complete().run_dir
-    beside = run_dir.with_name(f"{run_dir.name}.tmp-1")
-    shutil.copytree(run_dir, beside)
-    edit_record(run_dir, lambda r: r["run"].update(id="old"))
-    edit_record(beside, lambda r: r["run"].update(id="new"))
-    done = subprocess.run(
-        [sys.executable, "-c", KILL, str(beside), str(run_dir), str(n_steps)], check=False
-    )
-    assert done.returncode == -signal.SIGKILL
-    assert runs.load(run_dir, notebook="05_question_types").id == found
-    complete()
-    assert [p.name for p in run_dir.parent.iterdir() if not p.name.startswith(".")] == [
-        run_dir.name
-    ]
-
-
-def test_an_interrupted_swap_whose_new_run_is_not_complete_brings_the_old_one_back():
-    run_dir = complete().run_dir
-    run_dir.rename(run_dir.with_name(f"{run_dir.name}.old-1"))
-    half = run_dir.with_name(f"{run_dir.name}.tmp-1")
-    half.mkdir()
-    (half / "result.json").write_text('{"run": {"status": "runn', encoding="utf-8")
-    run_dir.mkdir()  # the workflow engine makes an empty folder for its stamp
-    assert runs.load(run_dir, notebook="05_question_types").data["run"]["status"] == "complete"
-
-
-def test_a_reader_leaves_a_swap_alone_while_a_run_is_writing():
-    run_dir = complete().run_dir
-    aside = run_dir.with_name(f"{run_dir.name}.old-1")
-    aside.mkdir()
-    run = runs.start("05_question_types", namespace(run_dir=str(run_dir)))
-    aside.mkdir(exist_ok=True)  # as if that run had just put it there
-    runs.load(run_dir, notebook="05_question_types")
-    assert aside.is_dir() and run.folder.is_dir()
+def test_a_failed_run_says_why_and_lists_what_it_left():
+    run = runs.start("05_question_types", namespace())
+    run.table("results", run.metrics_frame(), caption="Accuracy.")
+    runs.mark_failed(run.folder, "05_question_types", ValueError("odd"))
+    record = record_of(run.folder)
+    assert record["run"]["status"] == "failed" and record["run"]["error"] == "ValueError: odd"
+    assert set(record["files"]) == {"tables/results.csv", "tables/results.txt"}
     run.close()
+
+
+def test_a_run_that_failed_before_its_record_has_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("HW2_RUN_ID", "an id")
+    runs.mark_failed(tmp_path, "05_question_types", ValueError("odd"))
+    assert runs.status_of(tmp_path) == "failed"
+    with pytest.raises(InputError, match="is failed"):
+        runs.load(tmp_path, notebook="05_question_types")
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -393,6 +291,15 @@ def broken(text: str):
     return lambda folder: (folder / "result.json").write_text(text, encoding="utf-8")
 
 
+def edited(old: str, new: str):
+    def edit(folder: Path) -> None:
+        text = (folder / "result.json").read_text(encoding="utf-8")
+        assert old in text
+        (folder / "result.json").write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    return edit
+
+
 def changed(change):
     return lambda folder: edit_record(folder, change)
 
@@ -402,15 +309,19 @@ def changed(change):
     [
         (broken("{"), "broken"),
         (broken("[]"), "broken"),
-        (broken('{"run": {}}'), "broken"),
+        (broken('{"run": {}}'), "another version"),
         (changed(lambda r: r.pop("meta")), "meta"),
         (changed(lambda r: r["run"].pop("key")), "key"),
         (changed(lambda r: r["run"].update(status="done")), "status"),
+        (changed(lambda r: r.update(schema=1)), "another version"),
+        (changed(lambda r: r.pop("schema")), "another version"),
         (changed(lambda r: r["metrics"][0].pop("n")), "broken"),
         (changed(lambda r: r["metrics"][0].update(value="high")), "value"),
         (changed(lambda r: r["metrics"][0].update(more=1)), "broken"),
-        (changed(lambda r: r["metrics"][0].update(value=float("nan"))), "broken"),
-        (changed(lambda r: r["metrics"][0].update(value=float("inf"))), "broken"),
+        (edited('"value": 0.5', '"value": NaN'), "isn't what the run wrote"),
+        (edited('"value": 0.5', '"value": 0.75'), "isn't what the run wrote"),
+        (edited('"value": 0.5', '"value": 0.50'), "isn't what the run wrote"),
+        (edited('"n": 4', '"n": 4, "n": 4'), "isn't what the run wrote"),
         (changed(lambda r: r["run"].update(status="failed")), "is failed"),
         (changed(lambda r: r["run"].update(status="running")), "is running"),
         (
@@ -515,12 +426,150 @@ def test_records_hold_no_folder_of_this_machine():
     assert "/some/home" not in text and "…/daquar" in text and str(paths.RUNS) not in text
 
 
-def test_write_json_never_leaves_half_a_file(tmp_path):
-    target = tmp_path / "a.json"
-    runs.write_json(target, {"a": 1})
-    with pytest.raises(ValueError):
-        runs.write_json(target, {"a": float("nan")})
-    assert (
-        json.loads(target.read_text(encoding="utf-8")) == {"a": 1}
-        and os.listdir(tmp_path).count("a.json") == 1
+# ---------------------------------------------------------------------------------------------- what was written
+def flipped(data: bytes, bit: int) -> bytes:
+    return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
+
+
+def test_no_flipped_bit_is_believed():
+    """Hundreds, in the record and in every file beside it; each refusal names the file or the record."""
+    run_dir, draw = complete().run_dir, random.Random(0)
+    (run_dir / "notebook.ipynb").write_text('{"cells": []}')
+    runs.add_notebook(run_dir)
+    files = [p for p in run_dir.rglob("*") if p.is_file()]
+    assert {p.suffix for p in files} == {
+        ".json",
+        ".csv",
+        ".txt",
+        ".png",
+        ".pdf",
+        ".parquet",
+        ".ipynb",
+    }
+    for file in files:
+        data = file.read_bytes()
+        n = 400 if file.name == "result.json" else 40
+        for bit in draw.sample(range(8 * len(data)), n):
+            file.write_bytes(flipped(data, bit))
+            with pytest.raises(InputError) as error:
+                runs.load(run_dir, notebook="05_question_types")
+            named = file.relative_to(run_dir).as_posix() in error.value.what
+            assert named or file.name == "result.json", (file.name, bit, error.value.what)
+        file.write_bytes(data)
+    runs.load(run_dir, notebook="05_question_types")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["predictions/fusion.parquet", "tables/results.csv", "figures/bars.txt", "figures/bars.pdf"],
+)
+@pytest.mark.parametrize("how", ["another run's", "emptied", "gone", "a folder"])
+def test_a_file_that_the_run_did_not_write_is_refused(name, how):
+    other = complete("03_vqa_resnet_sbert").run_dir
+    (other / name).write_bytes((other / name).read_bytes() + b" ")
+    run_dir = complete().run_dir
+    if how == "another run's":
+        shutil.copy(other / name, run_dir / name)
+    elif how == "emptied":
+        (run_dir / name).write_bytes(b"")
+    else:
+        (run_dir / name).unlink()
+        if how == "a folder":
+            (run_dir / name).mkdir()
+    with pytest.raises(runs.Damaged, match=f"{name} is missing or isn't what the run wrote"):
+        runs.load(run_dir, notebook="05_question_types")
+
+
+def test_files_that_the_record_does_not_list_are_not_read():
+    run_dir = complete().run_dir
+    extra = predictions("majority", None)
+    extra.to_parquet(run_dir / "predictions" / "majority.parquet", index=False)
+    (run_dir / "tables" / "mine.csv").write_text("a,b\n")
+    record = runs.load(run_dir, notebook="05_question_types")
+    assert len(record.predictions) == 4 and "tables/mine.csv" not in record.files
+
+
+def test_a_record_is_read_in_a_few_milliseconds():
+    run_dir, best = complete().run_dir, 1.0
+    edit_record(
+        run_dir,
+        lambda r: r.update(
+            metrics=[{**ROW, "split": "test", "group": "all", "low": 0.1, "high": 0.9}] * 500
+        ),
     )
+    for _ in range(10):
+        begin = time.perf_counter()
+        runs.read(run_dir, notebook="05_question_types")
+        best = min(best, time.perf_counter() - begin)
+    assert best < 0.05, f"{1000 * best:.1f} ms"
+
+
+# ---------------------------------------------------------------------------------------------- readers and swaps
+SWAPS = """
+import shutil, sys, time
+from pathlib import Path
+from hw2_utils import folders
+place, end = Path(sys.argv[1]), time.monotonic() + float(sys.argv[3])
+if sys.argv[2] == "two renames":
+    folders._exchange = lambda one, other: False
+turn = 0
+while time.monotonic() < end:
+    beside = place.with_name(f"{place.name}.tmp-20240501T100000-{turn:016x}")
+    shutil.copytree(place.with_name(f"run{turn % 2}"), beside)
+    folders.swap_in(beside, place)
+    turn += 1
+print(turn)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["exchange", "two renames"])
+def test_a_reader_sees_the_old_or_the_new_run_whole_at_any_moment(how):
+    place, ids = paths.RUNS / "own" / "05_question_types", {}
+    for turn in (0, 1):
+        run = runs.start("05_question_types", namespace(run_dir=str(place)))
+        frame = predictions().assign(id=[f"{turn}-{i}" for i in range(4)])
+        run.add_predictions(frame, file="fusion", classes=["bed", "lamp"])
+        run.add_metrics([ROW])
+        run.finish()
+        ids[run.id] = turn
+        shutil.copytree(place, place.with_name(f"run{turn}"))
+    words = [sys.executable, "-c", SWAPS, str(place), how, "8"]
+    swapper = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    seen = []
+    while swapper.poll() is None:
+        record = runs.load(place, notebook="05_question_types", profile="sample")
+        turn = ids[record.id]
+        assert record.predictions["id"].tolist() == [f"{turn}-{i}" for i in range(4)]
+        seen.append(turn)
+    n_swaps = int(swapper.communicate()[0])
+    changes = sum(a != b for a, b in zip(seen, seen[1:], strict=False))
+    print(f"{n_swaps} swaps, {len(seen)} readings, {changes} changes seen")
+    assert swapper.returncode == 0 and n_swaps > 50 and changes > 10
+
+
+def test_a_reader_moves_and_deletes_nothing():
+    run_dir = complete().run_dir
+    for name in ("old-" + "0" * 32, "tmp-20240501T100000-" + "0" * 16, "old-abcdef", "failed"):
+        shutil.copytree(run_dir, run_dir.with_name(f"{run_dir.name}.{name}"))
+    before = sorted(run_dir.parent.rglob("*"))
+    runs.load(run_dir, notebook="05_question_types")
+    assert sorted(run_dir.parent.rglob("*")) == before
+    shutil.rmtree(run_dir)
+    before = sorted(run_dir.parent.rglob("*"))
+    runs.load(run_dir, notebook="05_question_types")
+    assert sorted(run_dir.parent.rglob("*")) == before
+
+
+def test_a_run_that_lies_behind_a_link_is_read_and_replaced_there(tmp_path):
+    elsewhere = tmp_path / "disk" / "run"
+    place = paths.RUNS / "sample" / "05_question_types"
+    elsewhere.mkdir(parents=True)
+    place.parent.mkdir(parents=True)
+    place.symlink_to(elsewhere)
+    for _ in range(2):
+        run = complete(run_dir=str(place))
+        assert runs.load(place, notebook="05_question_types").id == run.id
+    assert place.is_symlink() and elsewhere.is_dir()
+    elsewhere.rename(elsewhere.with_name("run.old-" + "0" * 32))  # an interrupted swap
+    assert runs.load(place, notebook="05_question_types").id == run.id
