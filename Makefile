@@ -28,5 +28,5 @@ doctor: venv  ## what the profile needs here, and how to get what is missing
 	$(PY) -m hw2_utils doctor --profile $(PROFILE)
 lock:       ## choose the newest allowed versions and write requirements.txt again
 	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --extra dev --extra slurm pyproject.toml -o requirements.txt --custom-compile-command "make lock"
-clean:      ## remove runs and cached embeddings
-	rm -rf runs embeddings_cache/*.sqlite*
+clean:      ## remove runs and cached embeddings; what this project didn't make stays and is named
+	$(PY) -m hw2_utils clean

@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         (_report, PROFILE),
         (_writeup, PROFILE),
         (_listings, NOTEBOOK),
+        (_clean,),
         (
             _lab,
             (
@@ -212,6 +213,14 @@ def _listings(args: argparse.Namespace) -> None:
             print(
                 f"# --- {cell.metadata.get('listing', {}).get('caption', cell.id)}\n{cell.source}\n"
             )
+
+
+def _clean(args: argparse.Namespace) -> None:
+    """Remove runs, parts, reports and cached embeddings; what isn't ours stays and is named."""
+    from hw2_utils import cleaning, paths
+
+    for file in cleaning.clean():
+        print("left, not made here:", paths.short(file))
 
 
 def _lab(args: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ import re
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +276,13 @@ def _stores(folder: Path) -> list[Path]:
         todo="check the path",
     )
     return sorted(Path(folder).resolve().glob("*.sqlite"))
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file is a whole store of ours, under its own name."""
+    with suppress(Hw2Error, OSError), _open(path):
+        return not path.is_symlink()
+    return False
 
 
 def list_stores(folder: Path) -> list[dict[str, Any]]:
