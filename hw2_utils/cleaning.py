@@ -37,7 +37,8 @@ def clean() -> list[Path]:
             for end in ("", "-wal", "-shm"):
                 Path(f"{store}{end}").unlink(missing_ok=True)
     left = [f for place in (paths.RUNS, paths.EMBEDDINGS_CACHE) for f in sorted(place.rglob("*"))]
-    return [f for f in left if not f.is_dir() and f.name not in ("README.md", ".lock")]
+    files = [f for f in left if f.is_symlink() or not f.is_dir()]
+    return [f for f in files if f.name not in ("README.md", ".lock")]
 
 
 def _is_ours(file: Path) -> bool:
