@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 EVAL_BATCH_SIZE = 64
 N_MEMORY_STEPS = 4
+HEADS = ("classifier", "score")  # names that PEFT trains whole in a classifier, unasked
 Rate = (
     float | tuple[float, float]
 )  # one learning rate, or LoRA+'s two (Hayou et al. 2024, arXiv 2402.12354): of A, of B
@@ -82,6 +83,24 @@ def n_truncated(frame: pd.DataFrame, tok: PreTrainedTokenizerBase, *, max_length
     """How many texts have more tokens than the model is given."""
     lengths = tok(frame["text"].tolist(), truncation=False, verbose=False)["input_ids"]
     return sum(len(ids) > max_length for ids in lengths)
+
+
+def check_longest(
+    network: nn.Module,
+    splits: Mapping[str, pd.DataFrame],
+    tok: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+) -> None:
+    """Raises InputError for a model with fewer positions than the longest text has tokens."""
+    import torch
+
+    texts = [text for frame in splits.values() for text in frame["text"]]
+    longest = max(tok(texts, truncation=True, max_length=max_length)["input_ids"], key=len)
+    what = f"the model can't read the longest text, {len(longest)} tokens"
+    todo = "name a model with more positions, or shorten the texts"
+    with torch.inference_mode(), explained(what, where="parameter text_model", todo=todo):
+        network.eval()(input_ids=torch.tensor([longest], device=network.device))
 
 
 def classifier(model: Model, *, classes: Sequence[str], seed: int) -> nn.Module:
@@ -148,12 +167,14 @@ def count_parameters(network: nn.Module) -> dict[str, int]:
 def with_lora(network: nn.Module, peft_config: PeftConfig | None) -> nn.Module:
     """The network itself, or wrapped by PEFT (adapters start at B = 0, so its output is unchanged).
 
-    Raises InputError where PEFT finds no layer to adapt, or would leave new weights at random.
+    Raises InputError for what `check_lora` refuses, and where PEFT finds no layer to adapt, or would leave new weights
+    at random.
     """
     from peft import get_peft_model
 
     if peft_config is None:
         return network
+    check_lora(network, peft_config)
     names, new = linear_names(network), getattr(network, "new_weights", ())
     with explained(
         "LoRA doesn't find its layers in this model",
@@ -176,12 +197,110 @@ def with_lora(network: nn.Module, peft_config: PeftConfig | None) -> nn.Module:
     return wrapped
 
 
-def linear_names(network: nn.Module) -> list[str]:
-    """Last names of the linear layers of a network's encoder, those of attention first."""
+def check_lora(network: nn.Module, config: PeftConfig) -> None:
+    """Raises InputError for names that PEFT would pass over or take twice, and for a rank that no update can have."""
+    save, targets = sorted(config.modules_to_save or ()), sorted(config.target_modules or ())
+    _check_saved(network, save)
+    adapted = _adapted(network, targets, save)
+    if not adapted:
+        return  # PEFT has no default for this architecture, and says so
+    name = min(adapted, key=lambda name: min(adapted[name].weight.shape))
+    shape = tuple(adapted[name].weight.shape)
+    require(
+        config.r <= min(shape),
+        f"{config.r} is above the rank of the smallest adapted matrix, {name} {shape}",
+        where="parameter lora_rank",
+        todo=f"give 1 to {min(shape)}",
+    )
+
+
+def _check_saved(network: nn.Module, names: Sequence[str]) -> None:
+    """Each name must mean modules that have weights, none of them a part of another one that is trained whole."""
+    there = {n: m for n, m in network.named_modules() if n and _is_trainable(m)}
+    unknown = [
+        n for n in names if not _meant(network, n) or not there.keys() >= {*_whole(network, [n])}
+    ]
+    own = dict.fromkeys(part for name in there for part in name.split(".") if not part.isdigit())
+    require(
+        not unknown,
+        f"no module that can be trained is named {', '.join(unknown)}",
+        where="parameter lora_save",
+        todo=f"this model has {', '.join(own)}",
+    )
+    whole = _whole(network, [*names, *HEADS]) if names else []
+    inner = [name for name in whole if _is_inside(name, [w for w in whole if w != name])]
+    require(
+        not inner,
+        f"{', '.join(inner[:3])} would be trained twice, alone and in the module around it",
+        where="parameter lora_save",
+        todo="name each module once; the head is trained anyway",
+    )
+
+
+def _adapted(
+    network: nn.Module, targets: Sequence[str], save: Sequence[str]
+) -> dict[str, nn.Module]:
+    """The layers that get an adapter. Each of `targets` must mean some, all linear, and none that is trained whole."""
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as DEFAULTS
+
+    default = DEFAULTS.get(network.config.model_type, ())
+    layers = {name: _meant(network, name) for name in targets or default}
+    unknown = [n for n in targets if not layers[n] or not all(map(_is_linear, layers[n].values()))]
+    require(
+        not unknown,
+        f"no linear layer is named {', '.join(unknown)}",
+        where="parameter lora_targets",
+        todo=f"this model has {', '.join(linear_names(network))}",
+    )
+    saved, whole = (_whole(network, names) for names in (save, [*save, *HEADS]))
+    twice = [n for found in layers.values() for n in found if _is_inside(n, saved)]
+    twice += [
+        n for n, found in layers.items() if found and all(_is_inside(m, whole) for m in found)
+    ]
+    require(
+        not twice,
+        f"{', '.join(twice[:3])} would be adapted and trained whole",
+        where="parameters lora_targets and lora_save",
+        todo="name a layer in one of them; the head is trained whole anyway",
+    )
+    found = {name: module for modules in layers.values() for name, module in modules.items()}
+    return {name: module for name, module in found.items() if not _is_inside(name, whole)}
+
+
+def _meant(network: nn.Module, name: str) -> dict[str, nn.Module]:
+    """The modules that PEFT adapts by a name: the one so named, or those whose name ends in a dot and it."""
+    modules = dict(network.named_modules())
+    return {n: m for n, m in modules.items() if n == name or n.endswith(f".{name}")}
+
+
+def _whole(network: nn.Module, names: Sequence[str]) -> list[str]:
+    """The modules that PEFT trains whole by these names: all whose own name ends so, with or without a dot."""
+    return [name for name, _ in network.named_modules() if name.endswith(tuple(names))]
+
+
+def _is_inside(name: str, modules: Sequence[str]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, torch.nn.Linear | Conv1D)
+
+
+def _is_trainable(module: nn.Module) -> bool:
+    """Whether PEFT can train it whole: it has weights, and isn't a mere list of modules."""
     import torch
 
+    listed = isinstance(module, torch.nn.ModuleList | torch.nn.ModuleDict)
+    return not listed and any(True for _ in module.parameters())
+
+
+def linear_names(network: nn.Module) -> list[str]:
+    """Last names of the linear layers of a network's encoder, those of attention first."""
     encoder = getattr(network, "base_model", network)
-    linear = [n for n, m in encoder.named_modules() if isinstance(m, torch.nn.Linear)]
+    linear = [n for n, m in encoder.named_modules() if _is_linear(m)]
     ordered = sorted(linear, key=lambda name: not re.search("att(e?)n", name))
     return list(dict.fromkeys(name.split(".")[-1] for name in ordered))
 

@@ -14,9 +14,10 @@ from torch import nn
 from torch.func import functional_call, stack_module_state
 
 from hw2_utils import metrics, timing
-from hw2_utils.errors import Hw2Error
+from hw2_utils.errors import Hw2Error, explained, require
 
 if TYPE_CHECKING:
+    from hw2_utils.datafiles import Dataset
     from hw2_utils.runs import Run
 
 
@@ -27,6 +28,33 @@ class Split:
     image: torch.Tensor
     question: torch.Tensor
     label: torch.Tensor
+
+
+def training_frames(run: Run, data: Dataset) -> dict[str, pd.DataFrame]:
+    """The splits, with the first `max_train_examples` training questions of the run's settings (0 = all).
+
+    Raises InputError where these have one answer only, and for more `folds` than there are pictures to cut by.
+    """
+    whole, most, n_folds = data.splits["train"], run.settings.max_train_examples, run.settings.folds
+    train = whole.head(most or None)
+    other = whole["answer"].ne(whole["answer"].iloc[0]).argmax()
+    require(
+        most == 0 or most > other,
+        f"the first {most} training questions have one answer only",
+        where="parameter max_train_examples",
+        todo=f"give {other + 1} or more, or 0 for all",
+    )
+    n_pictures = pd.concat([train, data.splits["val"]])["image_id"].nunique()
+    require(
+        n_folds <= n_pictures,
+        f"{n_folds} folds are cut by pictures, and train and val have {n_pictures}",
+        where="parameter folds",
+        todo=f"give 3 to {n_pictures}, or 0 to leave the folds out" if n_pictures > 2 else "give 0",
+    )
+    if len(train) < len(whole):
+        answers = f"{train['answer'].nunique()} of {len(data.classes)} answers"
+        run.note(f"train: the first {len(train):,} of {len(whole):,} questions, with {answers}")
+    return {**data.splits, "train": train}
 
 
 def splits(
@@ -320,7 +348,13 @@ def tfidf_log_probs(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
         LogisticRegression(C=10.0, max_iter=2000),
     )
-    model.fit(frames["train"]["question"], frames["train"]["answer"])
+    with explained(
+        "the training questions have no words to tell them apart",
+        ValueError,
+        where="vqa_dir",
+        todo="ask in words of two letters or more",
+    ):
+        model.fit(frames["train"]["question"], frames["train"]["answer"])
     columns = [list(classes).index(c) for c in model.classes_]
     out = {}
     for name in ("val", "test"):
@@ -377,6 +411,7 @@ def run_methods(
     `questions` hold one vector an image id and a question text. Each method is one part, all its seeds together.
     """
     settings, curves = run.settings, []
+    bag_of_words = tfidf_log_probs(frames, classes=classes)
     recipe = {
         name: getattr(settings, name)
         for name in ("hidden_dim", "epochs", "batch_size", "learning_rate", "weight_decay")
@@ -423,7 +458,7 @@ def run_methods(
         metrics.predictions(
             labelled[s], scores, method="question_only+tfidf", seed=None, split=s, classes=classes
         )
-        for s, scores in tfidf_log_probs(frames, classes=classes).items()
+        for s, scores in bag_of_words.items()
     ]
     run.add_predictions(pd.concat(blind), file="question_only+tfidf", classes=classes)
     run.add_predictions(
