@@ -106,3 +106,114 @@ def test_places_and_the_profiles_own_values_are_no_change():
     assert parameters.changed(NAME, given) == {}
     changed = parameters.changed(NAME, {"tweets_dir": "/own/tweets", "seeds": [0]})
     assert changed == {"tweets_dir": "/own/tweets", "seeds": [0]}
+
+
+# ---------------------------------------------------------------------------------------------- values
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sedes": [0]}, "no parameter 'sedes'"),
+        ({"epochs": "3"}, "parameter epochs"),
+        ({"epochs": 1.5}, "parameter epochs"),
+        ({"epochs": True}, "parameter epochs"),
+        ({"epochs": -1}, "parameter epochs"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"learning_rate": float("inf")}, "learning_rate"),
+        ({"learning_rate": -1e-5}, "learning_rate"),
+        ({"learning_rate": False}, "learning_rate"),
+        ({"learning_rate": None}, "learning_rate"),
+        ({"text_model": 3}, "text_model"),
+        ({"device": "tpu"}, "isn't one of its values"),
+        ({"seeds": 0}, "parameter seeds"),
+        ({"seeds": [0, 0]}, "parameter seeds"),
+        ({"seeds": [0.5]}, "parameter seeds"),
+        ({"seeds": [True]}, "parameter seeds"),
+        ({"seeds": [-1]}, "parameter seeds"),
+        ({"seeds": [2**32]}, "parameter seeds"),
+        ({"seeds": ["0"]}, "parameter seeds"),
+        ({"seeds": [[0]]}, "parameter seeds"),
+        ({"lora_targets": ["query", "query"]}, "parameter lora_targets"),
+        ({"lora_targets": [""]}, "parameter lora_targets"),
+        ({"profile": "tiny"}, "no profile 'tiny'"),
+        ({"profile": ""}, "no profile"),
+    ],
+)
+def test_values_that_are_refused(given, message):
+    with pytest.raises(InputError, match=message) as error:
+        parameters.check(NAME, given)
+    assert error.value.todo
+
+
+def test_a_count_below_its_smallest_is_refused():
+    with pytest.raises(InputError, match="max_generated"):
+        parameters.check("06_prompting", {"max_generated": -2})
+    parameters.check("06_prompting", {"max_generated": -1})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"epochs": 0},
+        {"epochs": 7},
+        {"learning_rate": 1},
+        {"learning_rate": 5e-5},
+        {"seeds": [3, 1]},
+        {"seeds": []},
+        {"lora_targets": ["query"]},
+        {"profile": "full"},
+    ],
+)
+def test_values_that_are_accepted(given):
+    parameters.check(NAME, given)
+
+
+# ---------------------------------------------------------------------------------------------- names
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a folder with a copy of a notebook, a link to it, and a link to all."""
+    shutil.copy(paths.NOTEBOOKS / f"{NAME}.ipynb", tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / f"{NAME}.ipynb").symlink_to(paths.NOTEBOOKS / f"{NAME}.ipynb")
+    (tmp_path / "linked").symlink_to(paths.NOTEBOOKS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "07_more",
+        "",
+        ".",
+        "/",
+        "01_lora_roberta-Copy1",
+        f"{NAME}.ipynb",  # a copy in the working directory
+        f"./{NAME}.ipynb",
+        f"sub/{NAME}.ipynb",
+        f"sub/{NAME}",
+        f"/nowhere/{NAME}.ipynb",
+        f"linked/../{NAME}.py",
+        f"{NAME}.ipynb.ipynb",
+    ],
+)
+def test_a_notebook_elsewhere_is_refused_with_those_there_are(elsewhere, name):
+    with pytest.raises(InputError, match="no notebook of this project") as error:
+        parameters.notebook_path(name)
+    assert NAME in error.value.todo and "06_prompting" in error.value.todo
+
+
+def test_a_committed_notebook_goes_by_its_name_and_by_its_own_path(elsewhere, monkeypatch):
+    own = paths.NOTEBOOKS / f"{NAME}.ipynb"
+    for name in (NAME, str(own), str(own.with_suffix("")), f"linked/{NAME}.ipynb"):
+        assert parameters.notebook_path(name) == own.resolve()
+    monkeypatch.chdir(paths.NOTEBOOKS)
+    for name in (f"{NAME}.ipynb", f"./{NAME}.ipynb", f"../notebooks/{NAME}.ipynb"):
+        assert parameters.notebook_path(name) == own.resolve()
+
+
+def test_a_copy_beside_the_committed_notebooks_is_none_of_them(edited):
+    before = parameters.names()
+    for name in ("01_lora_roberta-Copy1", "07_mine", "0"):
+        shutil.copy(paths.NOTEBOOKS / f"{NAME}.ipynb", paths.NOTEBOOKS / f"{name}.ipynb")
+    assert parameters.names() == before and len(before) == 6
