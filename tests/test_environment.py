@@ -156,3 +156,29 @@ def test_each_place_that_the_list_of_published_errors_names_is_there():
         for f in re.findall(r"`((?:tests|benchmarks)/[\w.]+?)(?:::|`)", text)
         if not (ROOT / f).is_file()
     ] == []
+
+
+def test_every_variable_of_ours_is_in_the_table_and_every_row_is_used():
+    text = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| `(HW2_\w+)` \|(.+)\|$", text)
+    folders = (
+        "hw2_utils",
+        "tests",
+        "benchmarks",
+        "scripts",
+        "workflow",
+        "notebooks",
+        "data/sample",
+    )
+    files = [f for name in folders for f in (ROOT / name).rglob("*") if f.is_file()]
+    files += [
+        ROOT / name for name in ("Snakefile", "Makefile", ".ci/run") if (ROOT / name).is_file()
+    ]
+    read = (
+        f.read_bytes() for f in files if f.suffix in ("", ".py", ".toml", ".yaml", ".sh", ".ipynb")
+    )
+    used = {
+        name.decode() for content in read for name in re.findall(rb"\bHW2_[A-Z_]*[A-Z]\b", content)
+    }
+    assert sorted(name for name, _ in rows) == sorted(used)
+    assert all(cells.count("|") == 2 and all(map(str.strip, cells.split("|"))) for _, cells in rows)
