@@ -145,7 +145,7 @@ def sentence_encoder(model: Model, *, device: str) -> Encoder:
 
 
 def _pooling(network: Any) -> str:
-    """What a sentence encoder does with its tokens' vectors, in words: "mean, L2" for the sample's."""
+    """What a sentence encoder does with its tokens' vectors: "mean, L2" for the sample's."""
     words = {"Normalize": "L2", "StaticEmbedding": "mean"}
     steps = []
     for module in network:
@@ -156,7 +156,7 @@ def _pooling(network: Any) -> str:
 
 
 def _check_transformer(network: Any, folder: Path, *, where: str, pooled: bool) -> None:
-    """Reads the names in a folder's files again, and refuses if they lack weights that the vectors depend on.
+    """Reads the names in a folder's files again; refuses if they lack weights that are used.
 
     `pooled`: a layer of ours pools the tokens, so that the network's own pooler isn't used.
     """

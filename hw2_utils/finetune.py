@@ -37,7 +37,7 @@ Rate = (
 
 
 def tokenizer(model: Model) -> PreTrainedTokenizerBase:
-    """The model's own tokenizer. Raises InputError for a folder without one, or one that doesn't fit the model."""
+    """The model's own tokenizer. Raises InputError for none, or one that doesn't fit the model."""
     from transformers import AutoConfig, AutoTokenizer
 
     hub.check_tokenizer(model.path)
@@ -55,7 +55,7 @@ def tokenizer(model: Model) -> PreTrainedTokenizerBase:
         where=model.id,
         todo="name its pad_token in the folder's tokenizer_config.json",
     )
-    # XLNet classifies by what stands last; all others count positions, or look for padding, from the start
+    # XLNet classifies by what stands last; all others count from the start
     tok.padding_side = "left" if getattr(config, "summary_type", "") == "last" else "right"
     return tok
 
@@ -104,10 +104,10 @@ def check_longest(
 
 
 def classifier(model: Model, *, classes: Sequence[str], seed: int) -> nn.Module:
-    """The pretrained encoder with a new classification head, float32; the head's weights depend on the seed alone.
+    """The pretrained encoder, float32, with a new head whose weights depend on the seed alone.
 
-    So they do where the folder holds a trained head. `new_weights` of the network names what isn't from the files:
-    the head, and a pooler that they lack. Raises InputError if they lack anything else.
+    So they do where the folder holds a trained head. `new_weights` of the network names what isn't
+    from the files: the head, and a pooler that they lack. Raises InputError if they lack more.
     """
     import transformers
 
@@ -182,7 +182,7 @@ def with_lora(network: nn.Module, peft_config: PeftConfig | None) -> nn.Module:
         where="lora_targets",
         todo=f"name layers in lora_targets; this model has {', '.join(names)}",
     ):
-        # a copy: PEFT writes the model's folder, and lists in an order that changes by process, into what it is given
+        # a copy: PEFT writes the model's folder, and lists in an order that changes by process, into it
         wrapped = get_peft_model(network, copy.deepcopy(peft_config))
     saved = {name.partition(".modules_to_save.")[0] for name, _ in wrapped.named_parameters()}
     prefix = "base_model.model."
@@ -190,7 +190,8 @@ def with_lora(network: nn.Module, peft_config: PeftConfig | None) -> nn.Module:
     modules = dict.fromkeys("pooler" if ".pooler." in n else n.split(".")[0] for n in at_random)
     require(
         not at_random,
-        f"{len(at_random)} new weights would stay at random under LoRA, such as {min(at_random, default='')}",
+        f"{len(at_random)} new weights would stay at random under LoRA, such as "
+        f"{min(at_random, default='')}",
         where="lora_save",
         todo=f"name their modules in lora_save, so that they are trained: {', '.join(modules)}",
     )

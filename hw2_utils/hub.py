@@ -300,7 +300,7 @@ def _local(path: Path) -> Model:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All files below a folder but git's; a link to a file is read through, one to a folder is refused."""
+    """All files below a folder but git's; links to files are read through, to folders refused."""
     inside = [p for p in sorted(folder.rglob("*")) if p.relative_to(folder).parts[0] != ".git"]
     for path in inside:
         require(
@@ -313,7 +313,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuses a model folder that is incomplete or broken, asks for remote code, or holds a pickle that runs code.
+    """Refuses a model folder that is incomplete, broken, or asks for code of its own to be run.
 
     So it does with each folder of a sentence encoder's modules. Raises InputError.
     """
@@ -336,7 +336,7 @@ def check_folder(folder: Path) -> None:
 
 
 def module_folders(folder: Path) -> list[tuple[Path, str]]:
-    """(folder, class) of each module of a sentence-transformers model, in order; empty for other models.
+    """(folder, class) of each module of a sentence-transformers model in order; else empty.
 
     Raises InputError for modules that aren't the library's own or lie outside the model's folder.
     """
@@ -397,15 +397,15 @@ def _refuse_adapter(folder: Path) -> None:
         config = _read_json(path)
         base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
         raise InputError(
-            f"an adapter of {base!r} lies here: the libraries would apply it to the weights unasked",
+            f"an adapter of {base!r} lies here: the libraries would apply it unasked",
             where=path,
-            todo="merge it into that model (PEFT's merge_and_unload) and save the result into a new folder, "
-            "or remove the adapter's files",
+            todo="merge it into that model (PEFT's merge_and_unload) and save the result into a "
+            "new folder, or remove the adapter's files",
         )
 
 
 def _check_shards(index: Path) -> None:
-    """Refuses an index that names files which aren't beside it, and therefore not among those checked and hashed."""
+    """Refuses an index of files that aren't beside it, so not among those checked and hashed."""
     with explained(
         f"{index.name} is broken", KeyError, TypeError, AttributeError, where=index, todo=_AGAIN
     ):
@@ -438,10 +438,10 @@ def _check_weights(path: Path) -> None:
 
 
 def check_loaded(report: Mapping[str, Any], *, where: object, new: Sequence[str] = ()) -> None:
-    """Refuses a model with weights that its files lack: the library draws them at random, and says nothing.
+    """Refuses a model with weights that its files lack: the library would draw them at random.
 
-    `report` is transformers' loading info, `new` how the names of weights begin that are meant to be new. Raises
-    InputError.
+    `report` is transformers' loading info, `new` how the names of weights begin that are meant to
+    be new. Raises InputError.
     """
     names = set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
     missing = sorted(name for name in names if not name.startswith(tuple(new)))

@@ -82,8 +82,9 @@ class LanguageModel:
     """A causal language model and its tokenizer.
 
     `max_tokens` is its context window; each of the tokens `end_ids` ends a text; `start_id` stands for
-    "nothing before"; `prefix` is what its tokenizer puts before every text. Rows of up to `padded_tokens` may share
-    a prefix and a padded batch without changing its numbers; it is computed with a key-value cache if `cached`.
+    "nothing before"; `prefix` is what its tokenizer puts before every text. Rows of up to
+    `padded_tokens` may share a prefix and a padded batch without changing its numbers; it is
+    computed with a key-value cache if `cached`.
     """
 
     model: PreTrainedModel
@@ -97,7 +98,7 @@ class LanguageModel:
     cached: bool = True
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
-        """Token ids of each text, without chat template; control tokens spelt out in it stay plain text.
+        """Token ids of each text, without chat template; control tokens spelt out stay plain text.
 
         What the tokenizer appends to a text (an end token) is left out: prompts and answers go on.
         """
@@ -154,7 +155,7 @@ def load(path: Path | str, *, device: str = "cpu") -> LanguageModel:
 
 
 def _tried(lm: LanguageModel, check: Callable[[object, str], None]) -> LanguageModel:
-    """The fastest way to compute the model that gives the numbers of a plain forward pass of single rows."""
+    """The fastest way to compute the model that gives the numbers of a plain forward pass."""
     with explained("the model can't be computed", where=lm.path, todo=_OTHER_MODEL):
         rows, plain = _trial(lm)
     n_shared = len(os.path.commonprefix(rows))
@@ -167,7 +168,7 @@ def _tried(lm: LanguageModel, check: Callable[[object, str], None]) -> LanguageM
 
 
 def _max_tokens(model: Any, tokenizer: Any) -> int:
-    """The context window by whichever name the architecture has for it, else the tokenizer's, else none."""
+    """The context window by the architecture's name for it, else the tokenizer's, else none."""
     shape = model.config.get_text_config().to_dict()
     return next(
         (shape[name] for name in _CONTEXT_NAMES if shape.get(name)), tokenizer.model_max_length
@@ -183,9 +184,9 @@ def _prefix(tokenizer: Any, check: Callable[[object, str], None]) -> Tokens:
 
 
 def _padded_tokens(model: Any) -> float:
-    """How long rows may be so that padding between a shared prefix and a row's own tokens changes nothing.
+    """How long rows may be for padding between a shared prefix and their own tokens to do nothing.
 
-    In layers that see a window, tokens of padding push others out of it; other kinds of layers hold a state.
+    In layers that see a window, padding pushes tokens out of it; other kinds hold a state.
     """
     shape = model.config.get_text_config().to_dict()
     if set(shape.get("layer_types") or ()) - _ATTENTION:
@@ -196,7 +197,7 @@ def _padded_tokens(model: Any) -> float:
 
 
 def _trial(lm: LanguageModel) -> tuple[list[Tokens], list[np.ndarray]]:
-    """Two rows that begin alike, and their log-probabilities [len(row), n_tokens] by one plain forward each."""
+    """Two rows that begin alike, and the log-probabilities [len(row), n_tokens] of each alone."""
     import torch
 
     words = sorted(set(range(len(lm.tokenizer))) - set(lm.tokenizer.all_special_ids))
@@ -212,7 +213,7 @@ def _same(log_probs: Any, others: Any) -> bool:
 
 
 def _agrees(lm: LanguageModel, rows: Sequence[Tokens], plain: Sequence[np.ndarray]) -> bool:
-    """Whether the rows' last two tokens have the plain log-probabilities, the last of them as a step of its own."""
+    """Whether the last two tokens have the plain log-probabilities, the last as its own step."""
     import torch
 
     starts = [row[:-1] for row in rows]
@@ -288,8 +289,8 @@ def _batches(
     """(row indices, model inputs) of each batch: rows of like length together, longest first.
 
     `needed`: how many of a row's last tokens must stay outside the prefix that all rows share. Rows that
-    don't leave `room` in the context window lose their start, with a warning, and share nothing. Rows longer than
-    `lm.padded_tokens` are batches of their own.
+    don't leave `room` in the context window lose their start, with a warning, and share nothing.
+    Rows longer than `lm.padded_tokens` are batches of their own, and a warning counts them.
     """
     import torch
 
@@ -306,8 +307,8 @@ def _batches(
     if n_alone > n_long:
         kind = lm.model.config.model_type
         warnings.warn(
-            f"{n_alone} of {len(rows)} inputs are computed one at a time: layers of {kind} see only the tokens next "
-            "to a token, or hold a state",
+            f"{n_alone} of {len(rows)} inputs are computed one at a time: layers of {kind} see "
+            "only the tokens next to a token, or hold a state",
             stacklevel=3,
         )
     n_apart = max(n_long, n_alone)

@@ -1,4 +1,4 @@
-"""Every architecture that transformers builds small: a plain forward pass of the library, text by text, is the oracle."""
+"""Architectures that transformers builds small, against a plain forward pass text by text."""
 
 from __future__ import annotations
 
@@ -72,14 +72,17 @@ def saved(
     return folder
 
 
-# ---------------------------------------------------------------------------------------------- language models
-FULL = """apertus arcee biogpt bitnet bloom cohere ctrl diffllama ernie4_5 exaone falcon gemma glm glm4 gpt-sw3 gpt2
-gpt_bigcode gpt_neox granite granitemoe helium hunyuan_v1_dense jetmoe llama nanochat nemotron olmo olmo2 olmoe opt
+# ---------------------------------------------------------------------------------- language models
+FULL = """apertus arcee biogpt bitnet bloom cohere ctrl diffllama ernie4_5 exaone falcon gemma glm
+glm4 gpt-sw3 gpt2 gpt_bigcode gpt_neox granite granitemoe helium hunyuan_v1_dense jetmoe llama
+nanochat nemotron olmo olmo2 olmoe opt
 persimmon phi qwen2 qwen3 seed_oss stablelm xglm"""
-WINDOWED = """cohere2 doge exaone4 gemma2 gemma3_text gpt_oss ministral mistral mixtral olmo3 phi3 phimoe smollm3
+WINDOWED = """cohere2 doge exaone4 gemma2 gemma3_text gpt_oss ministral mistral mixtral olmo3 phi3
+phimoe smollm3
 starcoder2 vaultgemma"""
 ONE_BY_ONE = "falcon_mamba mamba minimax mpt olmo_hybrid openai-gpt rwkv trocr"
-READ_AHEAD = "bert big_bird camembert data2vec-text electra ernie megatron-bert roberta roformer xlm xlm-roberta"
+READ_AHEAD = """bert big_bird camembert data2vec-text electra ernie megatron-bert roberta roformer
+xlm xlm-roberta"""
 WINDOWS = {"short": 8, "between": 24}
 HYBRID = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 8},
@@ -116,7 +119,7 @@ def causal(kind: str, changes: Mapping[str, Any]) -> torch.nn.Module:
 
 
 def plain_scores(network: Any, before: tuple[int, ...] = ()) -> list[list[float]]:
-    """Log-likelihood of each answer after each prompt, one forward a pair, special tokens by hand."""
+    """Log-likelihood of each answer after each prompt: a forward a pair, special tokens by hand."""
     tok, scores = tokenizer(), []
     for prompt in PROMPTS:
         scores.append([])
@@ -231,7 +234,7 @@ def test_truncation_and_padding_saved_with_a_tokenizer_change_nothing(tmp_path):
     np.testing.assert_allclose(found, plain_scores(lm.model), **TOLERANCE)
 
 
-# ---------------------------------------------------------------------------------------------- text classifiers
+# --------------------------------------------------------------------------------- text classifiers
 CLASSES = ("bad", "good", "so-so")
 TEXTS = ["fine", "not at all what I had hoped for", "a b c d e f", "x"]
 OWN_TARGETS = "bert electra gpt2 roberta xlm-roberta".split()

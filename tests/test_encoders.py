@@ -290,7 +290,7 @@ def bert(tmp_path: Path) -> Path:
 
 
 def as_first_versions_did(folder: Path) -> None:
-    """The transformer in a folder of its own, and beside it a configuration that names a version alone."""
+    """The transformer in a folder of its own, beside a configuration that names a version."""
     (folder / "0_Transformer").mkdir()
     entries = json.loads((folder / "modules.json").read_text())
     entries[0]["path"] = "0_Transformer"
