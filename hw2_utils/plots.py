@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 
 from hw2_utils import daquar
 
@@ -47,6 +50,19 @@ def number(value: float) -> str:
     return f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.1e}"
 
 
+def text(line: object, longest: int = 60) -> str:
+    """Any text on one line of a figure: a long one is cut, what the font lacks shows its code."""
+    plain = re.sub(r"[^\S ]+", " ", str(line))
+    plain = plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
+    return "".join(c if ord(c) in _glyphs() else f"U+{ord(c):04X}" for c in plain)
+
+
+@functools.cache
+def _glyphs() -> frozenset[int]:
+    """The characters of the font that comes with matplotlib, which `style` chooses."""
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+
+
 def intervals(
     axes: Axes,
     rows: pd.DataFrame,
@@ -71,7 +87,7 @@ def intervals(
         markersize=5,
         label=name,
     )
-    axes.set_yticks(np.arange(len(rows))[::-1], rows[label])
+    axes.set_yticks(np.arange(len(rows))[::-1], [*map(text, rows[label])])
     axes.grid(axis="x", alpha=0.3)
 
 
@@ -88,7 +104,7 @@ def curves(axes: Axes, frame: pd.DataFrame, *, x: str, y: str, by: str, smooth: 
             wide.mean(axis=1),
             color=COLOURS[i % 7],
             linestyle=("-", "--", ":", "-.")[i % 4],
-            label=str(name),
+            label=text(name),
         )
         axes.fill_between(
             wide.index,
@@ -118,8 +134,9 @@ def confusion(
     axes.imshow(
         table.reindex(index=classes, columns=classes, fill_value=0), cmap="Greys", vmin=0, vmax=1
     )
-    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=6)
-    axes.set_yticks(range(len(classes)), classes, fontsize=6)
+    names = [text(name) for name in classes]
+    axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=6)
+    axes.set_yticks(range(len(classes)), names, fontsize=6)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
 
@@ -152,9 +169,10 @@ def pictures(files: Sequence[Path], texts: Sequence[str], *, columns: int = 3) -
     figure, axes = plt.subplots(n_rows, columns, figsize=(WIDTH_IN, 2.3 * n_rows), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
-    for ax, file, text in zip(axes.flat, files, texts, strict=False):
+    for ax, file, title in zip(axes.flat, files, texts, strict=False):
         ax.imshow(daquar.open_image(file))
-        ax.set_title(text, fontsize=7, loc="left", parse_math=False)
+        lines = "\n".join(map(text, title.split("\n")))
+        ax.set_title(lines, fontsize=7, loc="left", parse_math=False)
     figure.tight_layout()
     return figure
 
@@ -166,7 +184,7 @@ def token_strip(axes: Axes, tokens: Sequence[tuple[str, float]], *, title: str) 
         axes.text(
             i,
             0,
-            repr(token)[1:-1],
+            text(repr(token)[1:-1]),
             rotation=90,
             ha="center",
             va="center",
@@ -174,7 +192,7 @@ def token_strip(axes: Axes, tokens: Sequence[tuple[str, float]], *, title: str) 
             parse_math=False,
             color="white" if p > 0.5 else "black",
         )
-    axes.set_title(title, fontsize=8, loc="left", parse_math=False)
+    axes.set_title(text(title, 110), fontsize=8, loc="left", parse_math=False)
     axes.axis("off")
 
 

@@ -1,10 +1,32 @@
 """What readers see and use in a notebook: menus where they can choose, a static view where they can't."""
 
+import warnings
+
 import ipywidgets
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from hw2_utils import plots
+
+HOSTILE = [
+    r"$\input{x}$",
+    "$",
+    "a_b^c%#&~{}",
+    r"\alpha \frac",
+    "line\nbreak\ttab",
+    "x" * 500,
+    "$" + "y" * 500 + "$",
+    "שלום עולם مرحبا",
+    "中文 😀",
+    "nul\0 zero\u200bwidth",
+    "ärger",
+    "_hidden",
+    "<b>&amp;",
+    "",
+]
 
 
 def test_a_reader_chooses_from_menus_and_types_texts(monkeypatch):
@@ -38,3 +60,73 @@ def test_a_token_strip_shows_line_ends_and_dollars_as_they_are():
     assert [t.get_text() for t in axes.texts] == [" $a$", "\\n"]
     assert [t.get_color() for t in axes.texts] == ["white", "black"]
     plt.close(figure)
+
+
+# ---------------------------------------------------------------------------------------------- names from data
+@pytest.fixture
+def drawn(tmp_path):
+    """Draws a figure as a run keeps it, without a warning; closes it."""
+    plots.style()
+
+    def draw(figure):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for suffix in ("png", "pdf"):
+                figure.savefig(tmp_path / f"figure.{suffix}")
+        with Image.open(tmp_path / "figure.png") as picture:
+            assert max(picture.size) < 2000  # long names don't blow it up
+        plt.close(figure)
+
+    yield draw
+    plt.close("all")
+
+
+def shown(labels):
+    return [label.get_text() for label in labels]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_text_is_shown_as_it_is_on_one_line(name):
+    found = plots.text(name)
+    assert len(found) <= 60 * 7 and "\n" not in found and "\0" not in found
+    if name.isascii() and name.isprintable() and len(name) < 60:
+        assert found == name
+
+
+def test_codes_stand_for_what_the_font_lacks():
+    assert plots.text("中ä🦜\0\ud800") == "U+4E2DäU+1F99CU+0000U+D800"
+
+
+def test_classes_of_any_name_are_ticks_of_a_confusion(drawn):
+    figure, axes = plt.subplots(figsize=(plots.WIDTH_IN, plots.WIDTH_IN))
+    plots.confusion(axes, HOSTILE, HOSTILE[::-1], HOSTILE)
+    assert shown(axes.get_yticklabels()) == shown(axes.get_xticklabels())
+    assert shown(axes.get_yticklabels())[0] == HOSTILE[0]
+    drawn(figure)
+
+
+def test_methods_and_groups_of_any_name_are_ticks_and_legends(drawn):
+    rows = pd.DataFrame({"method": HOSTILE, "value": 0.5, "low": 0.4, "high": 0.6})
+    steps = {"step": [0, 1] * len(HOSTILE), "loss": 1.0, "seed": 0}
+    frame = pd.DataFrame({**steps, "method": np.repeat(HOSTILE, 2)})
+    figure, (left, right) = plt.subplots(1, 2, figsize=(plots.WIDTH_IN, 2.8))
+    plots.intervals(left, rows, name=HOSTILE[0])
+    left.legend()
+    kept = frame[~frame["method"].isin(["_hidden", ""])]  # a legend leaves those out
+    plots.curves(right, kept, x="step", y="loss", by="method")
+    assert shown(left.get_yticklabels())[0] == HOSTILE[0]
+    assert HOSTILE[0] in shown(right.get_legend().get_texts())
+    figure.tight_layout()
+    drawn(figure)
+
+
+def test_texts_above_pictures_and_tokens_are_shown(drawn, tmp_path):
+    file = tmp_path / "picture.png"
+    Image.new("RGB", (8, 6)).save(file)
+    figure = plots.pictures([file] * len(HOSTILE), [f"{name}\ntrue: {name}" for name in HOSTILE])
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles[0] == f"{HOSTILE[0]}\ntrue: {HOSTILE[0]}"
+    drawn(figure)
+    figure, axes = plt.subplots()
+    plots.token_strip(axes, [(name, 0.5) for name in HOSTILE], title=HOSTILE[6])
+    drawn(figure)
