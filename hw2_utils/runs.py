@@ -87,12 +87,17 @@ class Run:
     def read(self, name: str, data: Any) -> None:
         """Puts a data set's hash and its reader's notes on record, and prints the notes.
 
-        Raises InputError for a class or topic with a name that means something else in the record.
+        Raises InputError for a class or topic with a name that means something else in the record, and for test
+        examples that no interval can be drawn over.
         """
-        groups = [*data.classes, *getattr(data, "topics", [])]
-        taken = [group for group in groups if group in OUR_NAMES]
-        todo = "rename it in the file"
-        require(not taken, f"the name {taken[:1]} has another meaning here", where=name, todo=todo)
+        test = data.splits["test"] if hasattr(data, "splits") else data.frame
+        topics = test["topic"] if "topic" in test else []
+        taken = [group for group in [*data.classes, *topics] if group in OUR_NAMES]
+        what = f"the name {taken[:1]} of a class or topic has another meaning here"
+        require(not taken, what, where=name, todo="rename it in the file")
+        unit = "image_id" if "image_id" in test else "id"
+        what = f"the test examples have one {unit} only, and an interval needs two"
+        require(test[unit].nunique() > 1, what, where=name, todo="move more of the data to test")
         self.data[name] = data.sha256
         for note in data.notes:
             self.note(f"{name}: {note}")
