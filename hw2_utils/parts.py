@@ -1,14 +1,16 @@
-"""Parts: one training or one scoring each, computed once for all that enters it, kept and checked when read."""
+"""Parts: one training or scoring each, computed once for all that enters it, checked when read."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
+import re
 import shutil
+import time
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,11 @@ from hw2_utils import folders, keys, paths
 from hw2_utils.errors import Hw2Error
 
 SCHEMA = 2  # of part.json; parts of earlier versions are never read
+OLDER = "older version"
+# A part's folder, or one beside it that is being written, was set aside or was replaced.
+_NAME = re.compile(r"[0-9a-f]{32}(\.(tmp|damaged|old)-[0-9a-f]{8,32})?")
+_LOOKS = 3  # at a part that seems damaged: it may just be replaced
+_WRITING_S = 3600.0  # so long what is being written is left alone
 
 
 def part(
@@ -27,25 +34,31 @@ def part(
 ) -> dict[str, Any]:
     """`function(**inputs)`, computed once for all that enters it and kept under `runs/parts/`.
 
-    The key holds the content of the inputs, the code of `function` and of what it reads, and the libraries' versions;
-    a part whose times or memory are reported also names the machine (`measured_on`). `function` returns a dict of
-    plain values and frames; the result also has the part's name as `part`. `HW2_FRESH=1` computes it again.
-    Raises Hw2Error, naming it, for an input that can't be hashed.
+    The key holds the content of the inputs, the code of `function` and of what it reads, and the
+    libraries' versions; a part whose times or memory are reported also names the machine
+    (`measured_on`). `function` returns a dict of plain values and frames; the result also has the
+    part's name as `part`. `HW2_FRESH=1` computes it again.
+    Raises Hw2Error for an input that can't be hashed, naming it, and where nothing can be written.
     """
-    key = {"function": function, "inputs": dict(inputs), "measured on": measured_on}
-    name = keys.digest({**key, "versions": keys.versions(), "schema": SCHEMA})[:32]
-    folder = paths.RUNS / "parts" / name
+    key = {
+        "function": keys.digest(function, label),
+        "inputs": keys.digest(inputs, "input"),
+        "measured on": measured_on,
+        "versions": keys.versions(),
+        "schema": SCHEMA,
+    }
+    folder = paths.RUNS / "parts" / keys.digest(key)[:32]
     fresh = os.environ.get("HW2_FRESH") == "1"
     found = None if fresh else _read_or_set_aside(folder)
-    result = found or _compute(label, function, inputs, folder, replace=fresh)
-    print(f"{'reused  ' if found else 'computed'} {label} (part {name[:8]})")
+    result = found or _compute(label, lambda: function(**inputs), folder, replace=fresh)
+    print(f"{'reused  ' if found else 'computed'} {label} (part {folder.name[:8]})")
     return result
 
 
 def read(folder: Path) -> dict[str, Any]:
     """A kept part, every file held against its checksum.
 
-    Raises Hw2Error for a part that is damaged or of an earlier version, FileNotFoundError where there is none.
+    Raises Hw2Error for a part that is damaged or of an older version, OSError where there is none.
     """
     import pandas as pd
 
@@ -60,109 +73,137 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def _about(folder: Path) -> dict[str, Any]:
+    """What part.json says, held against its checksum."""
     try:
         about, whole = folders.read_sealed(folder / "part.json")
     except ValueError as error:
-        raise Hw2Error("part.json is damaged", where=folder) from error
-    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
-        raise Hw2Error("it was kept by another version", where=folder)
-    if not whole:
+        raise Hw2Error("part.json isn't what was written", where=folder) from error
+    names = set(about) if isinstance(about, dict) else {"schema"}
+    if not whole and names & {"schema", "checksum"}:
         raise Hw2Error("part.json isn't what was written", where=folder)
+    if not whole or about["schema"] != SCHEMA:
+        raise Hw2Error(OLDER, where=folder)
     return about
 
 
 def _read_or_set_aside(folder: Path) -> dict[str, Any] | None:
-    """The kept part, or None: a damaged one is named and put aside, so that it is computed again."""
-    try:
-        return read(folder)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if not folder.exists():
-            return None
-        what = f"{Path(error.filename or folder).name} is missing"
-    except Hw2Error as error:
-        what = error.what
+    """The kept part, or None: a damaged one is named and put aside, and so computed again."""
+    for look in range(_LOOKS):
+        time.sleep(0.05 * look)
+        try:
+            return read(folder)
+        except OSError as error:
+            if not os.path.lexists(folder):
+                return None
+            what = f"{Path(error.filename or folder).name}: {error.strerror}"
+        except Hw2Error as error:
+            what = error.what
     aside = folder.with_name(f"{folder.name}.damaged-{uuid.uuid4().hex}")
-    with suppress(OSError):  # another process has just done the same
+    with suppress(FileNotFoundError):  # another process has just done the same
         folder.rename(aside)
-    print(
-        f"note: part {folder.name[:8]} is damaged ({what}): set aside as {aside.name}, computed again"
-    )
+        print(f"note: part {folder.name[:8]} is damaged ({what}), and set aside as {aside.name}")
     return None
 
 
+# ------------------------------------------------------------------------------------------ writing
 def _compute(
-    label: str,
-    function: Callable[..., dict[str, Any]],
-    inputs: Mapping[str, Any],
-    folder: Path,
-    *,
-    replace: bool,
+    label: str, compute: Callable[[], dict[str, Any]], folder: Path, *, replace: bool
 ) -> dict[str, Any]:
-    result = function(**inputs)
     beside = folder.with_name(f"{folder.name}.tmp-{uuid.uuid4().hex}")
-    beside.mkdir(parents=True)
+    with _written(folder):  # said before hours of training, not after
+        beside.mkdir(parents=True)
+        beside.rmdir()
+    result = compute()
+    with _written(folder):
+        try:
+            _write(label, result, beside)
+            # as a later run will read it, so that a reused part can't differ from a fresh one
+            result = {**read(beside), "part": folder.name}
+            folders.put_in_place(beside, folder, ours=is_part if replace else _never)
+        finally:  # something failed, or another process was faster, or what is there isn't a part
+            shutil.rmtree(beside, ignore_errors=True)
+    return result
+
+
+def _write(label: str, result: Mapping[str, Any], beside: Path) -> None:
+    beside.mkdir()
     frames = {name: value for name, value in result.items() if hasattr(value, "to_parquet")}
     for name, frame in frames.items():
         frame.to_parquet(beside / f"{name}.parquet", index=False)
     values = {name: value for name, value in result.items() if name not in frames}
     about = {"schema": SCHEMA, "label": label, "values": values, "files": folders.checksums(beside)}
     folders.write_sealed(beside / "part.json", about)
-    result = read(
-        beside
-    )  # as a later run will read it, so that a reused part can't differ from a fresh one
-    result["part"] = folder.name
-    if not folders.put_in_place(beside, folder, ours=_is_part if replace else _never):
-        shutil.rmtree(beside)  # another process was faster, or what is there isn't a part
-    return result
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Turns a failure to write into one message."""
+    try:
+        yield
+    except OSError as error:
+        todo = "free disk space, check permissions, or choose another place: HW2_RUNS"
+        what = f"the part can't be written ({error.strerror or error})"
+        raise Hw2Error(what, where=folder.parent, todo=f"{todo} (now {paths.RUNS})") from error
 
 
 def _never(folder: Path) -> bool:
     return False
 
 
-# ---------------------------------------------------------------------------------------------- upkeep
+# ------------------------------------------------------------------------------------------ upkeep
 def list_parts() -> list[dict[str, Any]]:
-    """One row a kept part: name, label, size in bytes, status ("kept", "damaged" or "older version")."""
-    rows = []
-    for folder in sorted((paths.RUNS / "parts").glob("*")):
-        if not folder.is_dir():
-            continue
-        label, status = "", "kept"
-        try:
-            label = _about(folder)["label"]
-            read(folder)
-        except (Hw2Error, OSError) as error:
-            older = isinstance(error, Hw2Error) and "another version" in error.what
-            status = "older version" if older else "damaged"
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        rows.append({"part": folder.name, "label": label, "bytes": size, "status": status})
-    return rows
+    """One row a folder of ours: name, label, size in bytes, status.
+
+    The status is "kept", "damaged", "older version", "set aside", "unfinished" or "replaced".
+    """
+    kept = sorted(folder for folder in (paths.RUNS / "parts").glob("*") if is_part(folder))
+    return [{"part": folder.name, **_row(folder)} for folder in kept]
+
+
+def _row(folder: Path) -> dict[str, Any]:
+    label = ""
+    kinds = {".tmp-": "unfinished", ".damaged-": "set aside", ".old-": "replaced"}
+    status = next((status for mark, status in kinds.items() if mark in folder.name), "kept")
+    size = 0
+    try:
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        label = _about(folder)["label"]
+        read(folder)
+    except (Hw2Error, OSError) as error:
+        older = isinstance(error, Hw2Error) and error.what == OLDER
+        status = "damaged" if status == "kept" else status
+        status = OLDER if older else status
+    return {"label": label, "bytes": size, "status": status}
 
 
 def prune(used: set[str]) -> dict[str, int]:
-    """Removes the parts that no record uses (`used`: names), older versions and what was set aside; name -> bytes.
+    """Removes the parts that no record uses (`used`: names), older versions and what was set aside.
 
-    A folder that holds other files than a part's stays.
+    Returns the bytes that each had. A folder with other files than a part's stays, and so does one
+    that a process may be writing.
     """
     removed = {}
     for row in list_parts():
         folder = paths.RUNS / "parts" / row["part"]
-        if row["part"] in used or not _is_part(folder):
+        if row["part"] in used and row["status"] == "kept":
             continue
-        shutil.rmtree(folder)
-        removed[row["part"]] = row["bytes"]
+        with suppress(FileNotFoundError):  # another process has just removed it
+            if not _is_being_written(folder) and is_part(folder):
+                shutil.rmtree(folder)
+                removed[row["part"]] = row["bytes"]
     return removed
 
 
-def _is_part(folder: Path) -> bool:
-    """Whether a folder's name and files are those of a part (also a damaged, an interrupted or an older one)."""
-    name, _, rest = folder.name.partition(".")
-    named = (
-        len(name) == 32
-        and set(name) <= set("0123456789abcdef")
-        and rest[:4] in ("", "tmp-", "old-", "dama")
-    )
-    return named and all(
-        file.is_file() and (file.name.startswith("part.json") or file.suffix == ".parquet")
-        for file in folder.iterdir()
-    )
+def _is_being_written(folder: Path) -> bool:
+    return ".tmp-" in folder.name and time.time() - folder.stat().st_mtime < _WRITING_S
+
+
+def is_part(folder: Path) -> bool:
+    """Whether a folder's name and files are those of a part, also of a damaged or an older one."""
+    if not _NAME.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
+        return False
+    with suppress(FileNotFoundError):  # another process has just moved it
+        files = list(folder.iterdir())
+        named = all(f.name.startswith("part.json") or f.suffix == ".parquet" for f in files)
+        return named and all(f.is_file() and not f.is_symlink() for f in files)
+    return False
