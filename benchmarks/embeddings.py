@@ -39,7 +39,7 @@ from embedding_cache import spread
 from prompting import turns
 from torch.utils.flop_counter import FlopCounterMode
 
-from hw2_utils import daquar, encoders, hub, paths, profiles
+from hw2_utils import daquar, encoders, hub, paths, pictures, profiles
 from hw2_utils.errors import Hw2Error
 
 MATRIX = 4096  # rows and columns
@@ -66,13 +66,13 @@ def plain_loop(
 ) -> np.ndarray:
     with torch.inference_mode():
         return np.concatenate(
-            [network(transform(daquar.open_image(file))[None]).numpy() for file in files]
+            [network(transform(pictures.open_image(file))[None]).numpy() for file in files]
         )
 
 
 def prepared(own: dict[str, Any], files: list[Path]) -> list[torch.Tensor]:
     """The batches that `encode` gives to the network."""
-    images = [own["transform"](daquar.open_image(file)) for file in files]
+    images = [own["transform"](pictures.open_image(file)) for file in files]
     return [
         torch.stack(images[i : i + own["n_at_once"]]).to(memory_format=torch.channels_last)
         for i in range(0, len(images), own["n_at_once"])

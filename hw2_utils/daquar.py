@@ -10,10 +10,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps
 
+from hw2_utils import pictures
 from hw2_utils.datafiles import (
     Dataset,
     files_sha256,
@@ -26,7 +25,7 @@ from hw2_utils.datafiles import (
     require_files,
     variant_notes,
 )
-from hw2_utils.errors import InputError, explained, require
+from hw2_utils.errors import InputError, require
 
 SPLITS = ("train", "val", "test")
 CSV_FILES = tuple(f"new_data_{split}.csv" for split in SPLITS)
@@ -50,7 +49,6 @@ COLUMNS = {
     "answer": {"answer", "answers", "label"},  # names seen in public copies
     "image_id": {"image_id", "image", "img_id", "imageid"},
 }
-IMAGE_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 
 
 @dataclass(frozen=True)
@@ -105,34 +103,6 @@ def read(folder: Path | str) -> Vqa:
     digest = files_sha256([*(folder / name for name in names), *image_paths.values()])
     splits = {split: frame.drop(columns="where") for split, frame in frames.items()}
     return Vqa(splits, classes, notes + _notes(splits), digest, image_paths)
-
-
-def open_image(path: Path | str, *, max_pixels: int = 50_000_000) -> Image.Image:
-    """A picture file as upright RGB, uint8 [height, width, 3]: EXIF rotation applied, alpha over white.
-
-    16-bit grey is scaled to 8 bits; of an animation the first frame is taken. Raises InputError with the
-    file's name if it is no picture in one of IMAGE_FORMATS, is damaged, or has more than `max_pixels` by its
-    header, before any pixel is decoded.
-    """
-    path = Path(path)
-    # Also keeps a named pipe from being opened.
-    require(
-        path.is_file(),
-        "there is no such picture file",
-        where=path,
-        todo="add it or correct the name",
-    )
-    todo = f"replace it by a whole picture in {', '.join(IMAGE_FORMATS)}"
-    # a damaged file makes the decoders raise nearly every built-in type
-    with (
-        explained("not a usable picture", where=path, todo=todo),
-        Image.open(path, formats=IMAGE_FORMATS) as image,
-    ):
-        if image.width * image.height > max_pixels:
-            raise ValueError(
-                f"{image.width} x {image.height} pixels are too large, limit {max_pixels:,}"
-            )
-        return _to_rgb(ImageOps.exif_transpose(image))
 
 
 def content_key(image_id: str, question: str) -> str:
@@ -303,7 +273,7 @@ def _find_images(folder: Path, rows: pd.DataFrame) -> dict[str, Path]:
         todo="copy it there",
     )
     refuse_all(
-        _unusable(found.values()), todo=f"put a whole picture there: {', '.join(IMAGE_FORMATS)}"
+        _unusable(found.values()), todo=f"put a whole picture there: {', '.join(pictures.FORMATS)}"
     )
     return found
 
@@ -327,22 +297,9 @@ def _unusable(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
     """Each picture that can't be opened, and why."""
     for path in paths:
         try:
-            open_image(path)
+            pictures.open_image(path)
         except InputError as error:
             yield error.where, error.what
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # 0..65535 -> 0..255, rounded: 65535 = 255 * 257
-        image = Image.fromarray(
-            ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
-        )
-    if image.mode in ("I", "F"):
-        raise ValueError("32-bit pixels say nothing about which value is white")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
 
 
 def _normalised(question: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hw2_utils import daquar, hub, keys, timing
+from hw2_utils import hub, keys, pictures, timing
 from hw2_utils.embedding_cache import EmbeddingCache, image_key, text_key
 from hw2_utils.errors import InputError, explained
 from hw2_utils.hub import Model
@@ -368,7 +368,7 @@ def _image_batches(
             0, len(files), n_at_once
         ):  # opened just before they are used, while they are in the caches
             images = torch.stack(
-                [transform(daquar.open_image(Path(f))) for f in files[i : i + n_at_once]]
+                [transform(pictures.open_image(Path(f))) for f in files[i : i + n_at_once]]
             )
             with torch.inference_mode():  # (n, 3, size, size) -> (n, dim)
                 vectors.append(

@@ -44,8 +44,7 @@ LIBRARIES = (
 # Package modules that decide no number: they name, check, keep or show what others compute.
 # What `hub` and `embedding_cache` hand out, models and vectors, enters a key by its content.
 NUMBERLESS = frozenset(
-    "chain doctor embedding_cache errors execute folders hub keys latex parameters parts paths"
-    " plots profiles report runs".split()
+    "embedding_cache errors folders hub keys parameters parts paths plots profiles runs".split()
 )
 _PACKAGE = "hw2_utils"
 _DOCSTRING_FLAG = 0x4000000  # of a code object, from Python 3.13 on
@@ -451,6 +450,8 @@ def notebook_code(notebook: Path) -> str:
 
 def stamp(file: Path) -> tuple[int, int]:
     """What changes with a file, for a cache of what was read from it."""
+    if not file.exists():
+        return 0, 0
     stat = file.stat()
     return stat.st_mtime_ns, stat.st_size
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
-from hw2_utils import daquar
+from hw2_utils.pictures import open_image
 
 # Okabe and Ito 2008, "Color Universal Design", ordered so that neighbours differ in lightness too
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
@@ -170,7 +170,7 @@ def pictures(files: Sequence[Path], texts: Sequence[str], *, columns: int = 3) -
     for ax in axes.flat:
         ax.axis("off")
     for ax, file, title in zip(axes.flat, files, texts, strict=False):
-        ax.imshow(daquar.open_image(file))
+        ax.imshow(open_image(file))
         lines = "\n".join(map(text, title.split("\n")))
         ax.set_title(lines, fontsize=7, loc="left", parse_math=False)
     figure.tight_layout()

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from hw2_utils import daquar, tweets
+from hw2_utils import daquar, pictures, tweets
 from hw2_utils.errors import InputError
 
 Change = Callable[[Path], object]
@@ -786,7 +786,7 @@ def test_vqa_accepted(tmp_path, case):
     assert data.splits["train"]["answer"].tolist()[:3] == ["lamp", "2", "sofa"]
     assert data.splits["train"]["image_id"].tolist()[:3] == ["image1", "image1", "image2"]
     for path in data.image_paths.values():
-        assert daquar.open_image(path).mode == "RGB"
+        assert pictures.open_image(path).mode == "RGB"
 
 
 @pytest.mark.parametrize(
