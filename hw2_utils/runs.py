@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -286,14 +287,27 @@ def mark_failed(folder: Path, notebook: str, error: BaseException) -> None:
 
 
 def record_key(notebook: str, profile: str, models: Mapping[str, Any]) -> str:
-    """Hash over what a notebook's record comes from: its code, the package's, the profile's values, pins, versions."""
-    table = profiles.load(profile)
-    pinned = hub.pins().get("models", {})
+    """Hash over what a record comes from: the notebook, the package, the profile, pins, versions."""
+    ids = tuple(sorted(model["id"] for model in models.values()))
+    read = (
+        parameters.notebook_path(notebook),
+        paths.CONFIG / f"{profile}.toml",
+        paths.PINS,
+    )
+    return _record_key(notebook, profile, ids, read, tuple(map(keys.stamp, read)))
+
+
+@functools.cache  # the records of a sweep are many, and have one key
+def _record_key(
+    notebook: str, profile: str, ids: tuple[str, ...], read: tuple[Path, ...], _stamps: Any
+) -> str:
+    table, pinned = profiles.load(profile), hub.pins().get("models", {})
+    towers = [tower for name in ids for tower in pinned.get(name, {}).get("tower_models", [])]
     return keys.digest(
         {
-            "notebook": keys.notebook_code(parameters.notebook_path(notebook)),
+            "notebook": keys.notebook_code(read[0]),
             "profile": [table["all"], table[notebook]],
-            "pins": {m["id"]: pinned.get(m["id"]) for m in models.values()},
+            "pins": {name: pinned.get(name) for name in [*ids, *towers]},
             "versions": keys.versions(),
         }
     )
