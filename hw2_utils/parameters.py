@@ -15,7 +15,7 @@ from hw2_utils import paths, profiles
 from hw2_utils.errors import explained, require
 
 # Parameters that name where a run lies or what it runs on; all others change what a run's numbers are.
-PLACES = ("profile", "run_dir", "device", "roberta_run", "resnet_sbert_run", "clip_run")
+PLACES = ("profile", "run_dir", "device")
 RANGES = {  # of numbers: smallest (beside the default) and largest
     "batch_size": (0, 65_536),
     "epochs": (0, 10_000),

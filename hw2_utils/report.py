@@ -94,9 +94,21 @@ def write(profile: str) -> Path:
         index.with_name("html").mkdir(parents=True, exist_ok=True)
         rows = [_row(index.with_name(name)) for name in parameters.names()]
         template = templates.get_template("report.html.j2")
-        page = template.render(profile=profile, about=about, rows=rows)
+        own = _own_runs(profile)
+        page = template.render(profile=profile, about=about, rows=rows, own=own)
         folders.put_file(index, page.encode())
     return index
+
+
+def _own_runs(profile: str) -> list[dict[str, str]]:
+    """The complete runs with other data, models or sizes than the profile's, and how they differ."""
+    found = []
+    for folder in (paths.RUNS / "own" / name for name in parameters.names()):
+        given = folders.run_field(folder, "parameters") or {}
+        if runs.status_of(folder) == "complete" and given.get("profile") == profile:
+            about = runs.about(profile, folders.run_field(folder, "changed"))
+            found.append({"notebook": folder.name, "about": about})
+    return found
 
 
 def check_pages(profile: str) -> None:

@@ -102,10 +102,11 @@ def test_what_a_commit_does_not_hold_as_parameters_is_no_edit(edited):
 
 
 def test_places_and_the_profiles_own_values_are_no_change():
-    given = {"device": "cpu", "run_dir": "/x", "roberta_run": "/y", "epochs": 2}
+    given = {"device": "cpu", "run_dir": "/x", "epochs": 2}
     assert parameters.changed(NAME, given) == {}
     changed = parameters.changed(NAME, {"tweets_dir": "/own/tweets", "seeds": [0]})
     assert changed == {"tweets_dir": "/own/tweets", "seeds": [0]}
+    assert parameters.changed(NAME, {"roberta_run": "/own/run"}) == {"roberta_run": "/own/run"}
 
 
 # ---------------------------------------------------------------------------------------------- values
