@@ -205,6 +205,33 @@ def test_the_report_links_every_notebook(chain):
     assert "stand-in" in page and not re.search(r"(?:src|href)=\"https?:", page)
 
 
+OTHER_DATA = {  # what is shown of committed sweeps on real tweets and questions
+    "01_lora_roberta": ["lora_rate", "lora_shape", "lora_forms", "followup"],
+    "03_vqa_resnet_sbert": ["choices"],
+    "04_vqa_clip": ["choices"],
+}
+
+
+def test_numbers_from_other_data_say_so_in_notebook_report_and_writeup(chain, project):
+    done = command(project, "writeup")
+    assert done.returncode == 0, done.stderr
+    index = (chain / "index.html").read_text(encoding="utf-8")
+    assert "<figcaption>The runs of the three sweeps (not this run" in index
+    for name, tables in OTHER_DATA.items():
+        page = (chain / "html" / f"{name}.html").read_text(encoding="utf-8")
+        shown = re.findall(
+            r"not this run.{1,10}s data: (?:2,000 real tweets|5 folds of real)", page
+        )
+        assert len(shown) >= len(tables)
+        for table in tables:
+            kind = "figures" if table == "followup" else "tables"
+            caption = (chain / name / kind / f"{table}.txt").read_text(encoding="utf-8")
+            generated = project / "writeup" / "generated" / kind / f"{name[:2]}-{table}.tex"
+            assert "not this run's data" in caption
+            text = generated.read_text(encoding="utf-8")
+            assert re.search(r"not this run(\\symbol\{39\}|')s data", text)
+
+
 def results(folder):
     """A run's files; but for the table that says how much this very run had to encode."""
     return {
