@@ -277,6 +277,32 @@ def _read(path: Path) -> tuple[Any, Any, dict[str, Any]]:
 
 
 # ---------------------------------------------------------------------------------------------- batches
+def _groups(
+    lm: LanguageModel, rows: Sequence[Tokens], *, room: int, batch_size: int
+) -> list[tuple[list[int], int, bool]]:
+    """(row indices, batch size, may they share a prefix): too long, computed alone, all others."""
+    limit, n_rows = lm.max_tokens - room, len(rows)
+    order = sorted(range(n_rows), key=lambda i: -len(rows[i]))
+    n_long = sum(len(row) > limit for row in rows)
+    n_alone = sum(len(row) + room > lm.padded_tokens for row in rows)
+    if n_long:
+        warnings.warn(
+            f"{n_long} of {n_rows} inputs exceed {limit} tokens: start cut off", stacklevel=4
+        )
+    if n_alone > n_long:
+        warnings.warn(
+            f"{n_alone} of {n_rows} inputs are computed one at a time: layers of "
+            f"{lm.model.config.model_type} see only the tokens next to a token, or hold a state",
+            stacklevel=4,
+        )
+    n_apart = max(n_long, n_alone)
+    return [
+        (order[:n_long], 1 if n_alone else batch_size, False),
+        (order[n_long:n_apart], 1, False),
+        (order[n_apart:], batch_size, True),
+    ]
+
+
 def _batches(
     lm: LanguageModel,
     rows: Sequence[Tokens],
@@ -298,25 +324,8 @@ def _batches(
     require(
         limit > 0, f"{room} new tokens fill the context window", where=lm.path, todo="ask for fewer"
     )
-    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
-    if n_long := sum(len(row) > limit for row in rows):
-        warnings.warn(
-            f"{n_long} of {len(rows)} inputs exceed {limit} tokens: start cut off", stacklevel=3
-        )
-    n_alone = sum(len(row) + room > lm.padded_tokens for row in rows)
-    if n_alone > n_long:
-        kind = lm.model.config.model_type
-        warnings.warn(
-            f"{n_alone} of {len(rows)} inputs are computed one at a time: layers of {kind} see "
-            "only the tokens next to a token, or hold a state",
-            stacklevel=3,
-        )
-    n_apart = max(n_long, n_alone)
-    for group, share, size in (
-        (order[:n_long], False, 1 if n_alone else batch_size),
-        (order[n_long:n_apart], False, 1),
-        (order[n_apart:], share_prefix and n_apart + 1 < len(rows), batch_size),
-    ):
+    for group, size, alike in _groups(lm, rows, room=room, batch_size=batch_size):
+        share = share_prefix and alike and len(group) > 1
         most = min((len(rows[i]) - needed[i] for i in group), default=0)
         prefix = os.path.commonprefix([rows[i] for i in group])[:most] if share else ()
         ids = torch.tensor([prefix], device=lm.model.device)

@@ -83,7 +83,6 @@ starcoder2 vaultgemma"""
 ONE_BY_ONE = "falcon_mamba mamba minimax mpt olmo_hybrid openai-gpt rwkv trocr"
 READ_AHEAD = """bert big_bird camembert data2vec-text electra ernie megatron-bert roberta roformer
 xlm xlm-roberta"""
-WINDOWS = {"short": 8, "between": 24}
 HYBRID = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 8},
     "jamba": {
@@ -102,7 +101,8 @@ HYBRID = {
 }
 CAUSAL = [
     *((kind, {}) for kind in f"{FULL} {ONE_BY_ONE}".split()),
-    *((k, {"sliding_window": n}) for k in WINDOWED.split() for n in WINDOWS.values()),
+    *((kind, {"sliding_window": 24}) for kind in WINDOWED.split()),
+    *((kind, {"sliding_window": 8}) for kind in ("gemma2", "gemma3_text", "mistral")),
     *HYBRID.items(),
     *((kind, {"rotary_dim": 4}) for kind in ("codegen", "gptj")),
     ("falcon", {"alibi": True}),
