@@ -1,8 +1,10 @@
 """The one family of exceptions that people see as a single message."""
 
 import errno
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -46,16 +48,22 @@ def explained(what: str, *kinds: type[Exception], where: object, todo: str) -> I
 
 
 @contextmanager
-def disk_explained(place: object) -> Iterator[None]:
+def disk_explained(*places: Path) -> Iterator[None]:
     """One message for a full disk (exit code 1), one for a place that can't be written (2)."""
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
             todo = "free some space, or put the runs elsewhere with HW2_RUNS"
-            raise Hw2Error("the disk is full", where=place, todo=todo) from error
+            raise Hw2Error("the disk is full", where=_fullest(places), todo=todo) from error
         if error.errno in CLOSED:
             what = f"this place can't be written: {error.strerror}"
             todo = "choose another place: --out for one run, HW2_RUNS for all"
-            raise InputError(what, where=error.filename or place, todo=todo) from error
+            raise InputError(what, where=error.filename or places[0], todo=todo) from error
         raise
+
+
+def _fullest(places: tuple[Path, ...]) -> Path:
+    """The one with the least space, of the places that are there."""
+    there = [place for place in places if place.is_dir()]
+    return min(there, key=lambda place: shutil.disk_usage(place).free, default=places[0])

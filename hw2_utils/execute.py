@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -21,6 +22,9 @@ from hw2_utils import folders, parameters, paths, profiles, runs
 from hw2_utils.errors import Hw2Error, InputError, disk_explained, require
 
 CELL_TIMEOUT_S = 6 * 3600
+DISK_IS_FULL = (
+    r"No space left on device|Disk quota exceeded|disk is full"  # as a cell's error says it
+)
 ENDINGS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 DEFAULTS = {
     # glibc gives large freed blocks back and faults them in again at every step: up to a tenth of a training's time
@@ -79,13 +83,14 @@ def run(notebook: str, given: Mapping[str, Any], *, out: Path | None = None) -> 
     _check_files(given)
     _tell_saved_edits(source)
     run_dir = _place(notebook, given, out)
-    folder = run_dir.with_name(f"{run_dir.name}.tmp-{_set_environment()}")
+    folder = run_dir.parent / f"{run_dir.name}.tmp-{_set_environment()}"
     end_cleanly()
     profile = given.get("profile") or parameters.declared(notebook)["profile"]
     expected_s = last_seconds(run_dir) or profiles.load(profile)["expected_s"][notebook]
     # the folder is claimed to the end, also for the kernel: it ends when this process does
+    written = (run_dir.parent, paths.RUNS, paths.EMBEDDINGS_CACHE, Path(tempfile.gettempdir()))
     with (
-        disk_explained(run_dir),
+        disk_explained(*written),
         folders.claim(run_dir, notebook),
         live_line(notebook, expected_s),
     ):
@@ -95,7 +100,15 @@ def run(notebook: str, given: Mapping[str, Any], *, out: Path | None = None) -> 
             _keep_failed(folder, run_dir, notebook, error)
             raise
         folders.swap_in(folder, run_dir)
+    _tell_who_stands_in_what_was_replaced()
     return run_dir
+
+
+def _tell_who_stands_in_what_was_replaced() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        print("note: the folder you are in was replaced; cd . leads to the new", file=sys.stderr)
 
 
 def _tell_saved_edits(source: Path) -> None:
@@ -182,8 +195,8 @@ def _execute(source: Path, executed: Path, values: dict[str, Any]) -> None:
             # A home folder that can't be written holds no kernel's connection file.
             os.environ.update(IPYTHONDIR=folder, JUPYTER_RUNTIME_DIR=folder)
             pm.execute_notebook(
-                str(source),
-                str(executed),
+                _for_papermill(source),
+                _for_papermill(executed),
                 parameters=values,
                 kernel_name="python3",
                 kernel_manager_class=_own_kernel_manager(),
@@ -197,6 +210,8 @@ def _execute(source: Path, executed: Path, values: dict[str, Any]) -> None:
             )  # it listens on loopback only, and says so
     except PapermillExecutionError as error:
         what = error.evalue or error.ename
+        if re.search(DISK_IS_FULL, what):
+            raise OSError(errno.ENOSPC, what) from error
         kind = InputError if error.ename == "InputError" else Hw2Error
         name = "" if error.ename in ("InputError", "Hw2Error") else f"{error.ename}: "
         raise kind(f"{name}{what}", where=f"{source.name}, cell {error.cell_index + 1}") from error
@@ -206,6 +221,11 @@ def _execute(source: Path, executed: Path, values: dict[str, Any]) -> None:
         what = late if slow else "the kernel died (out of memory?)"
         todo = "close other programs, or lower batch_size or epochs"
         raise Hw2Error(what, where=source.name, todo=todo) from error
+
+
+def _for_papermill(path: Path) -> str:
+    """A path as papermill takes it: braces are its own."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _own_kernel_manager() -> type:

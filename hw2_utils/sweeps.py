@@ -34,6 +34,8 @@ class Sweep:
 def read(path: Path | str) -> Sweep:
     """Reads `notebook`, `fixed: {}`, `grid: {name: [...]}` or `rows: [...]`, and `seeds`; checks every run."""
     path, todo = Path(path), "see CONTRIBUTING.md"
+    plain = not set(path.stem) & set("{}")
+    require(plain, "the workflow engine takes braces for its own", where=path, todo="rename it")
     broken = (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError)
     with explained("the sweep file can't be read", *broken, where=path, todo=todo):
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506 - a SafeLoader
@@ -41,17 +43,20 @@ def read(path: Path | str) -> Sweep:
         require(not unknown, f"unknown: {', '.join(map(str, unknown))}", where=path, todo=todo)
         one = ("grid" in content) != ("rows" in content)
         require(one, "give either grid or rows", where=path, todo=todo)
+        named = isinstance(content.get("notebook"), str)
+        require(named, "it names no notebook", where=path, todo=todo)
         _refuse_what_is_given_twice(content, path)
         found = [*_combinations(content, path)]
+    notebook = parameters.notebook_path(content["notebook"]).stem
     each: dict[str, dict[str, Any]] = {}
     for values in found:
         with explained_run(path, values):
-            parameters.check(content["notebook"], values)
+            parameters.check(notebook, values)
         twice = values in each.values()
         require(not twice, f"two runs have {values}", where=path, todo="write each run once")
         each[f"{len(each):03d}-{keys.digest(values)[:8]}"] = values
     require(each, "the sweep has no run", where=path, todo=todo)
-    return Sweep(path.stem, content["notebook"], each)
+    return Sweep(path.stem, notebook, each)
 
 
 def _refuse_what_is_given_twice(content: Mapping[str, Any], path: Path) -> None:

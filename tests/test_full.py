@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
-from hw2_utils import finetune, hub, paths, profiles, runs
+from hw2_utils import finetune, hub, parameters, paths, profiles, runs, timing
 
 NOTEBOOKS = sorted(p.stem for p in paths.NOTEBOOKS.glob("0*.ipynb"))
 NO_NETWORK = ["unshare", "-rn", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]  # but loopback
@@ -410,9 +410,9 @@ def test_without_the_server_the_cache_is_enough(served: Path, outcome) -> None:
 def test_the_full_profile_has_one_seed_on_a_cpu_unless_asked(
     tmp_path, monkeypatch, profile, device, seeds, expected
 ):
-    monkeypatch.setattr(runs, "resolve_device", lambda _: device)
-    monkeypatch.setattr(runs, "device_name", lambda _: device)
-    declared = runs.declared_parameters("01_lora_roberta")
+    monkeypatch.setattr(timing, "resolve_device", lambda _: device)
+    monkeypatch.setattr(timing, "device_name", lambda _: device)
+    declared = parameters.declared("01_lora_roberta")
     run = runs.Run(
         "01_lora_roberta",
         {**declared, "profile": profile, "seeds": seeds, "run_dir": str(tmp_path / "run")},
