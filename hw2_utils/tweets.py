@@ -177,6 +177,11 @@ def subset(tweets: Tweets, *, max_train_examples: int, seed: int = 0) -> Tweets:
         *tweets.notes,
         f"train: {len(kept):,} of {len(train):,} tweets, stratified, seed {seed}",
     ]
+    lost = set(train["label"]) - set(kept["label"])
+    if lost:
+        notes.append(
+            f"train: no tweet is left of {', '.join(c for c in tweets.classes if c in lost)}"
+        )
     return replace(tweets, splits={**tweets.splits, "train": kept}, notes=notes)
 
 

@@ -168,7 +168,7 @@ def statements(topics: list[str | None]) -> Statements:
         (statements(["all", None]), ["all", "topic"]),
         (statements(["sea", "unparsed"]), ["unparsed", "topic"]),
         (vqa(classes=("all", "lamp")), ["all", "class"]),
-        (vqa(n_test_pictures=1), ["one image_id", "two"]),
+        (vqa(n_test_pictures=1), ["one picture", "two"]),
     ],
 )
 def test_data_that_a_record_cannot_hold_are_refused(data, named):

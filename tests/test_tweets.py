@@ -273,6 +273,13 @@ def test_subset_keeps_the_shares_of_unequal_classes():
     )
 
 
+def test_subset_says_which_classes_it_leaves_without_a_tweet():
+    part = tweets.subset(of_labels([0] * 5 + [1] * 5 + [2] * 5), max_train_examples=2)
+    kept = set(part.splits["train"]["label"])
+    lost = [name for name in part.classes if name not in kept]
+    assert len(kept) == 2 and part.notes[-1] == f"train: no tweet is left of {lost[0]}"
+
+
 def test_subset_depends_on_its_seed_alone():
     whole = of_labels([0, 1, 2] * 40)
     first, again, other = (
@@ -287,7 +294,7 @@ def test_subset_of_all_leaves_everything_and_says_nothing():
     assert tweets.subset(whole, max_train_examples=0) is whole
     assert tweets.subset(whole, max_train_examples=3) is whole
     part = tweets.subset(whole, max_train_examples=2)
-    assert part.notes == ["train: 2 of 3 tweets, stratified, seed 0"]
+    assert part.notes[0] == "train: 2 of 3 tweets, stratified, seed 0"
     assert part.splits["val"] is whole.splits["val"]
 
 
