@@ -166,7 +166,10 @@ class Run:
 
     def input(self, role: str, record: Record) -> Record:
         """Puts on record that this run has read another one."""
-        place = paths.short(record.folder)
+        place, changed = paths.short(record.folder), record.data["run"]["changed"]
+        if changed:  # then this run's numbers aren't the profile's own either
+            self.changed[role] = place
+            self.note(f"{role}: {about(self.parameters['profile'], changed)}")
         self.inputs.append(
             {"role": role, "notebook": record.notebook, "id": record.id, "run_dir": place}
         )
@@ -243,6 +246,8 @@ def banner(run: Run) -> str:
     read = (*profiles.MODEL_PARAMETERS, *profiles.DATA_PARAMETERS)
     settings = _shown(vars(run.settings))
     named = [f"{name} {settings[name]}" for name in read if settings.get(name)]
+    if paths.PINS.parent != paths.CONFIG:
+        named.append(f"pins {paths.short(paths.PINS)}")
     profile = run.parameters["profile"]
     device = timing.device_name(run.settings.device)
     line = " · ".join([f"profile {profile}", *named, f"device {device}", f"run {run.id}"])
