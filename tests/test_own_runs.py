@@ -87,6 +87,7 @@ def test_the_report_shows_it_as_not_the_profiles_own():
     assert "Not the profile's own run." in section(page, NAME)
     assert "changed: epochs 3" in section(page, NAME)
     assert "Runs that differ from it say so below." in page.find(class_="banner").get_text()
+    assert "data: data/sample/tweet_eval/sentiment" in section(page, NAME)
     own = section(page, "Runs of your own")
     assert NAME in own and "changed: epochs 3" in own and OURS not in own
     links = [a["href"] for a in page.find_all("a") if "/own/" in a["href"]]
