@@ -406,7 +406,6 @@ def train(
 
     Raises Hw2Error when the loss is no number, or memory runs out.
     """
-    import torch
     import transformers
 
     with tempfile.TemporaryDirectory() as folder:
@@ -423,15 +422,8 @@ def train(
                 )
             )
         transformers.set_seed(seed)
-        try:
-            with timing.timed(recipe.device) as clock:
-                run.train()
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise Hw2Error(
-                "training ran out of memory",
-                where=f"batch_size {recipe.batch_size}",
-                todo="lower batch_size, or train with LoRA",
-            ) from error
+        with timing.memory_explained(recipe.batch_size), timing.timed(recipe.device) as clock:
+            run.train()
         log = [(entry["step"], entry["loss"]) for entry in run.state.log_history if "loss" in entry]
     bad = [step for step, loss in log if not math.isfinite(loss)]
     if bad:

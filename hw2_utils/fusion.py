@@ -377,7 +377,7 @@ def fit(
     **recipe: Any,
 ) -> dict[str, Any]:
     """One method trained with all its seeds: what `train` returns, its time, and predictions on val and test."""
-    with timing.timed(device) as clock:
+    with timing.memory_explained(recipe["batch_size"]), timing.timed(device) as clock:
         result = train(
             lambda: network(*dims, hidden_dim, len(classes)),
             data,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import sys
 import threading
@@ -101,6 +102,21 @@ def timed(device: str) -> Iterator[Measurement]:
     share = (_waited_s() - waited_s) / result.time_s
     if share > 0.05:
         result.note = f"other work had the CPU for {share:.0%} of a measured block: its times are not comparable"
+
+
+@contextmanager
+def memory_explained(batch_size: int) -> Iterator[None]:
+    """Turns a training's error for lack of memory, on GPU or CPU, into one message."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch's are of the second kind
+        if isinstance(error, RuntimeError) and not re.search(
+            "(out of|allocate) memory", str(error)
+        ):
+            raise
+        todo = "lower batch_size, or take a smaller model"
+        where = f"batch_size {batch_size}"
+        raise Hw2Error("training ran out of memory", where=where, todo=todo) from error
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -197,3 +198,15 @@ def test_an_error_of_a_measuring_process_arrives_as_it_was(kind):
     assert (caught.value.where, caught.value.todo) == ("learning_rate 1.0", "lower learning_rate")
     again = pickle.loads(pickle.dumps(caught.value))
     assert (type(again), str(again)) == (kind, str(caught.value))
+
+
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(10**15), lambda: bytearray(2**62)])
+def test_too_little_memory_is_one_message(allocate):
+    with pytest.raises(Hw2Error, match="ran out of memory") as caught, timing.memory_explained(64):
+        allocate()
+    assert "batch_size 64" in str(caught.value) and caught.value.exit_code == 1
+
+
+def test_an_error_of_another_kind_stays_as_it_is():
+    with pytest.raises(RuntimeError, match="shapes"), timing.memory_explained(64):
+        raise RuntimeError("the shapes differ")
