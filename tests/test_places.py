@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 
-from hw2_utils import paths
+from hw2_utils import hub, paths
 
 NAME = "05_question_types"  # a name that the profile knows; its section there is empty
 CELLS = {
@@ -196,3 +197,92 @@ def test_a_module_that_shadows_the_standard_library_reaches_no_kernel(checkout, 
     (tmp_path / "shadow").mkdir()
     (tmp_path / "shadow" / "statistics.py").write_text("mean = lambda values: 'SHADOW'")
     assert run(checkout, tmp_path / "out", PYTHONPATH=str(tmp_path / "shadow")) == plain
+
+
+# ---------------------------------------------------------------------------------------------- names of folders, files and classes
+ODD_NAME = "-ü 中文 😀 #1 %20 'a' $(touch canary)"
+ODD_CLASSES = [r"$\input{x}$", "a_b^c%#&~{}", "שלום", "x" * 150]
+
+
+def run_real(tmp_path: Path, notebook: str, **given: object) -> Path:
+    """Runs a committed notebook where every folder has an odd name; nothing of the names is executed."""
+    place = tmp_path / ODD_NAME
+    out = place / "out"
+    words = []
+    for name, value in given.items():
+        words += ["-p", name, value if isinstance(value, str) else json.dumps(value)]
+    done = subprocess.run(
+        [sys.executable, "-m", "hw2_utils", "run", notebook, "--out", str(out), *words],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(paths.ROOT),
+            "HW2_RUNS": str(place / "runs"),
+            "HW2_EMBEDDINGS_CACHE": str(place / "cache"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not [*tmp_path.rglob("canary"), *paths.NOTEBOOKS.glob("canary")]
+    assert status(out) == "complete"
+    return out
+
+
+def status(run_dir: Path) -> str:
+    return json.loads((run_dir / "result.json").read_text(encoding="utf-8"))["run"]["status"]
+
+
+def odd_questions(folder: Path) -> Path:
+    """A few of the sample's pictures and questions, with four answers of odd names."""
+    sample = paths.ROOT / "data" / "sample" / "daquar"
+    (folder / "images").mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        rows = pd.read_csv(sample / f"new_data_{split}.csv", dtype=str).head(24)
+        answers = [ODD_CLASSES[i % len(ODD_CLASSES)] for i in range(len(rows))]
+        rows.assign(answer=answers).to_csv(folder / f"new_data_{split}.csv", index=False)
+        for image in rows["image_id"].unique():
+            shutil.copy(sample / "images" / f"{image}.jpg", folder / "images")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_answers_and_folders_of_any_name_reach_every_figure(tmp_path):
+    """The network learns nothing here; every axis, title and table has the names."""
+    data = odd_questions(tmp_path / ODD_NAME / "data")
+    small = {"seeds": [0], "epochs": 2, "batch_size": 8, "device": "cpu"}
+    out = run_real(tmp_path, "03_vqa_resnet_sbert", vqa_dir=str(data), **small)
+    assert len(list((out / "figures").glob("*.pdf"))) == 4
+    shown = (out / "notebook.ipynb").read_text(encoding="utf-8")
+    assert "UserWarning" not in shown and "Glyph" not in shown
+    assert "made by this project" not in shown and "changed: vqa_dir" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_topics_statements_and_a_model_file_of_any_name(tmp_path):
+    place = tmp_path / ODD_NAME
+    place.mkdir()
+    model = place / "model #1 é.gguf"
+    model.symlink_to(hub.model("sample:SmolLM2-135M-Instruct").path.resolve())
+    rows = [
+        {"statement": f"{topic} is {word} {i}.", "label": word, "topic": topic}
+        for i, topic in enumerate(ODD_CLASSES[:3])
+        for word in ("true", "false")
+    ]
+    pd.DataFrame(rows).to_csv(place / "statements.csv", index=False)
+    out = run_real(
+        tmp_path,
+        "06_prompting",
+        statements_file=str(place / "statements.csv"),
+        language_model=str(model),
+        max_generated=1,
+        shot_draws=0,
+        device="cpu",
+    )
+    table = pd.read_csv(out / "tables" / "by_topic.csv", index_col=0)
+    assert set(table.index) == set(ODD_CLASSES[:3])
+    assert "Glyph" not in (out / "notebook.ipynb").read_text(encoding="utf-8")
