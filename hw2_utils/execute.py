@@ -272,10 +272,12 @@ def live_line(notebook: str, expected_s: float) -> Iterator[None]:
 
 
 def last_seconds(run_dir: Path) -> float | None:
-    """How long the previous complete run took, from its record."""
-    start, end = (folders.run_field(run_dir, name) for name in ("start", "end"))
-    return (
-        (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
-        if start and end
-        else None
-    )
+    """How long the previous run took, as its record says; None where it says nothing."""
+    with suppress(TypeError, ValueError):
+        return seconds(*(folders.run_field(run_dir, name) for name in ("start", "end")))
+    return None
+
+
+def seconds(start: str, end: str) -> float:
+    """The time between two times of a record."""
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

@@ -38,6 +38,7 @@ _FOLDERS = ("tables", "figures", "predictions", ".ipynb_checkpoints")
 _ASIDE = re.compile(r"\.old-[0-9a-f]{32}")
 _EARLIER_ASIDE = re.compile(r"\.old-[0-9a-f]{6}")
 _BESIDE = re.compile(r"\.tmp-\d{8}T\d{6}-([0-9a-f]{16}|[0-9a-f]{6})")
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _SEAL = ',\n "checksum": "'
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)  # of a rename: something is there already
 _RENAME_EXCHANGE = 2  # renameat2(2)
@@ -97,7 +98,7 @@ def run_field(folder: Path, name: str) -> Any:
 
 def _record(folder: Path) -> dict[str, Any] | None:
     """What the record in a folder says, altered or not; None where there is no record of ours."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+    with suppress(*_UNREADABLE):
         record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         if record["run"]["notebook"] and record["run"]["id"]:
             return record
@@ -106,7 +107,7 @@ def _record(folder: Path) -> dict[str, Any] | None:
 
 def notebook_of(folder: Path) -> str | None:
     """The notebook of the run of ours in a folder, also of one that ended before its record."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(*_UNREADABLE):
         notebook = json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8"))
         papermill = notebook["metadata"]["papermill"]
         if "run_dir" in papermill["parameters"]:
@@ -119,7 +120,8 @@ def foreign_files(folder: Path, most: int = 5) -> list[str]:
     """The first of the files, folders and links in a folder that no run of ours wrote there."""
     record = _record(folder)
     ended = record is not None and record["run"].get("status") in ("complete", "failed")
-    listed = record.get("files") or {} if record and ended else {}
+    listed = record.get("files") if record and ended else None
+    listed = listed if isinstance(listed, dict) else {}
     return list(islice(_foreign(folder, listed), most))
 
 
@@ -188,11 +190,10 @@ def claim(run_dir: Path, notebook: str) -> AcquireReturnProxy:
     todo = "rename it, or choose another folder with --out"
     complete = run_field(failed, "status") == "complete"
     require(not complete, "this folder holds a complete run", where=failed, todo=todo)
+    check_writable(paths.RUNS / "parts")
     lock = run_dir.with_name(f".{run_dir.name}.lock")
     todo = "wait for it, or choose another folder with --out"
-    held = hold(lock, "another run is writing into this folder", where=run_dir, todo=todo)
-    check_writable(paths.RUNS / "parts")
-    return held
+    return hold(lock, "another run is writing into this folder", where=run_dir, todo=todo)
 
 
 def _check_place(place: Path, notebook: str) -> None:
@@ -218,8 +219,8 @@ def hold(file: Path, taken: str, *, where: Path, todo: str) -> AcquireReturnProx
     """Locks a file at once, until the `with` block or the process ends, or says who holds it."""
     with _writing(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
-    is_file = file.is_file() and not file.is_symlink()
-    holder = file.read_text(encoding="utf-8", errors="replace").strip() if is_file else ""
+        is_file = file.is_file() and not file.is_symlink()
+        holder = file.read_text(encoding="utf-8", errors="replace").strip() if is_file else ""
     ours = not os.path.lexists(file) or is_file and (holder.isdigit() or not holder)
     move = "move it: a lock of that name belongs there"
     require(ours, "this file isn't a lock of ours", where=file, todo=move)

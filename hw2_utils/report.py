@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +141,8 @@ def _row(run_dir: Path) -> dict[str, Any]:
         if runs.status_of(run_dir):
             row |= {"status": "out of date", "error": error.what}
     failed = folders.failed_place(run_dir)
-    if failed.is_dir() and (
-        row["status"] == "not run" or failed.stat().st_mtime > run_dir.stat().st_mtime
-    ):
+    times = [place.stat().st_mtime for place in (run_dir, failed) if place.is_dir()]
+    if failed.is_dir() and (row["status"] == "not run" or times[-1] > times[0]):
         row |= {"status": "failed", "failed_page": _page(failed, _left_by(failed))}
         row["error"] = folders.run_field(failed, "error") or "it ended before a record was begun"
     return row
@@ -156,15 +156,18 @@ def _complete(record: runs.Record) -> dict[str, Any]:
         "status": "complete, changed" if about else "complete",
         "about": about,
         "record": record.data,
-        "seconds": execute.last_seconds(record.folder),
+        "seconds": execute.seconds(run["start"], run["end"]),
         "figures": _captions(record.files),
     }
 
 
 def _left_by(failed: Path) -> dict[str, bytes]:
     """What a failed attempt has left of its notebook and its figures' captions."""
-    names = ["notebook.ipynb", *(f"figures/{f.name}" for f in (failed / "figures").glob("*.txt"))]
-    return {name: (failed / name).read_bytes() for name in names if (failed / name).is_file()}
+    with suppress(OSError):  # it is replaced this moment
+        captions = sorted((failed / "figures").glob("*.txt"))
+        files = [*captions, *failed.glob("notebook.ipynb")]
+        return {file.relative_to(failed).as_posix(): file.read_bytes() for file in files}
+    return {}
 
 
 def _captions(files: Mapping[str, bytes]) -> dict[str, str]:
@@ -186,7 +189,7 @@ def _page(run_dir: Path, files: Mapping[str, bytes]) -> str | None:
             text = _as_html(notebook.decode(), run_dir.name, captions)
         except ValueError:
             return None  # a broken one: a failed attempt may have ended on a full disk
-        folders.put_file(page, text.replace(GENERATOR, GENERATOR + mark, 1).encode())
+        folders.put_file(page, text.replace("<head>", f"<head>{GENERATOR}{mark}", 1).encode())
     return f"html/{page.name}"
 
 
