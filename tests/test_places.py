@@ -286,3 +286,31 @@ def test_topics_statements_and_a_model_file_of_any_name(tmp_path):
     table = pd.read_csv(out / "tables" / "by_topic.csv", index_col=0)
     assert set(table.index) == set(ODD_CLASSES[:3])
     assert "Glyph" not in (out / "notebook.ipynb").read_text(encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------------------- edits saved into a notebook
+@pytest.mark.slow
+def test_an_edit_saved_since_the_commit_is_told_and_on_record(tmp_path):
+    """A default that was changed in the committed file: the run isn't the profile's own."""
+    root = make_checkout(tmp_path / "hw2")
+    author = ["-c", "user.name=a", "-c", "user.email=a@example.invalid"]
+    for words in (["init", "-q"], ["add", "notebooks"], [*author, "commit", "-q", "-m", "a"]):
+        subprocess.run(["git", *words], cwd=root, check=True)
+    file = root / "notebooks" / f"{NAME}.ipynb"
+    edited = file.read_text(encoding="utf-8").replace("vqa_dir: str = ''", "vqa_dir: str = '/x'")
+    file.write_text(edited, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "hw2_utils", "run", NAME],
+        cwd=root,
+        env={k: v for k, v in os.environ.items() if not k.startswith("HW2_")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert f"note: notebooks/{NAME}.ipynb says vqa_dir '/x', committed is ''" in done.stderr
+    run_dir = root / "runs" / "own" / NAME
+    assert done.stdout.strip() == str(run_dir) and status(run_dir) == "complete"
+    record = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
+    assert record["run"]["changed"] == {"vqa_dir": "…/x"}
+    assert "own run; changed: vqa_dir" in shown(run_dir)["start"]
