@@ -16,7 +16,8 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat import v4
 
-from hw2_utils import paths, report, runs
+from hw2_utils import folders, parameters, paths, report, runs
+from hw2_utils.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 CAPTION = 'Two bars, "quoted" & <b>bold</b>.'
@@ -77,7 +78,7 @@ def executed_notebook(png):
 def make_run(name, folder, *, profile="sample"):
     """A complete run of a committed notebook: 3 of 4 test answers right."""
     values = {
-        **runs.declared_parameters(name),
+        **parameters.declared(name),
         "profile": profile,
         "run_dir": str(folder),
         "device": "cpu",
@@ -108,12 +109,13 @@ def make_run(name, folder, *, profile="sample"):
     run.finish()
     png = base64.b64encode((folder / "figures" / "bars.png").read_bytes()).decode()
     nbformat.write(executed_notebook(png), folder / "notebook.ipynb")
+    runs.add_notebook(folder)
 
 
 def change_record(folder, **values):
     record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     record["run"].update(values)
-    (folder / "result.json").write_text(json.dumps(record), encoding="utf-8")
+    folders.write_sealed(folder / "result.json", record)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +162,8 @@ def test_index_tells_the_state_of_each_notebook(profile_dir):
     chain = page.find("table").tbody.find_all("tr")
     assert [row.td.get_text() for row in chain] == list(status.values())
     assert " min " in chain[0].find_all("td")[1].get_text()
-    assert "code or versions have changed" in found["02_lora_tinybert"].get_text()
+    assert "code, settings, pins or versions have changed" in found["02_lora_tinybert"].get_text()
+    assert found["02_lora_tinybert"].find("a", string=re.compile("executed notebook"))
     assert "window.canary = 1" in found["03_vqa_resnet_sbert"].find(class_="error").get_text()
     assert "before a record" in found["04_vqa_clip"].get_text()
 
@@ -234,6 +237,12 @@ def test_pages_up_to_date_are_not_converted_again(profile_dir):
         profile_dir / "01_lora_roberta/notebook.ipynb",
     )
     source_text = source.read_text(encoding="utf-8")
+
+    def replace(text):
+        source.write_text(text, encoding="utf-8")
+        runs.add_notebook(source.parent)
+        os.utime(source, (1e9, 1e9))  # a copied run keeps its times: they say nothing
+
     code = "import sys; from hw2_utils import report; report.write('sample'); print('nbconvert' in sys.modules)"
 
     def write():
@@ -250,10 +259,119 @@ def test_pages_up_to_date_are_not_converted_again(profile_dir):
     shutil.rmtree(profile_dir / "04_vqa_clip.failed")
     before = page.read_bytes()
     assert write() == "False" and page.read_bytes() == before
-    source.write_text(source_text.replace("HARMLESS-TEXT", "OTHER-TEXT"), encoding="utf-8")
+    replace(source_text.replace("HARMLESS-TEXT", "OTHER-TEXT"))
     assert write() == "True" and "OTHER-TEXT" in page.read_text(encoding="utf-8")
-    source.write_text(source_text, encoding="utf-8")
+    replace(source_text)
     write()
+
+
+# --------------------------------------------------------------------------------- what is believed
+@pytest.fixture
+def one_run(tmp_path, monkeypatch):
+    """A profile's folder with a run of 01."""
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    monkeypatch.delenv("HW2_RUNNER", raising=False)
+    run_dir = paths.RUNS / "sample" / "01_lora_roberta"
+    make_run(run_dir.name, run_dir)
+    return run_dir
+
+
+def shown_as(run_dir):
+    """What the index says of a run: its whole section."""
+    return sections(parsed(report.write("sample")))[run_dir.name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["predictions/test.parquet", "figures/bars.txt", "figures/bars.png", "notebook.ipynb"]
+    + ["result.json"],
+)
+def test_a_damaged_run_is_shown_as_such_and_not_as_numbers(one_run, name):
+    assert shown_as(one_run).p.strong.get_text() == "complete"
+    data = (one_run / name).read_bytes()
+    (one_run / name).write_bytes(data.replace(b"5", b"6", 1) if b"5" in data else data + b" ")
+    found = shown_as(one_run)
+    assert found.p.strong.get_text() == "damaged"
+    assert not found.find(["table", "img", "a"]) and "0.750" not in found.get_text()
+    assert (name if name != "result.json" else "record") in found.find(class_="error").get_text()
+
+
+def test_figures_that_the_record_does_not_list_are_not_shown(one_run):
+    shutil.copy(one_run / "figures" / "bars.png", one_run / "figures" / "mine.png")
+    (one_run / "figures" / "mine.txt").write_text("90 points better")
+    assert "90 points" not in str(shown_as(one_run))
+
+
+def test_a_report_moves_and_deletes_nothing_in_and_beside_a_run(one_run):
+    for name in ("old-" + "0" * 32, "tmp-20240501T100000-" + "0" * 16, "old-abcdef"):
+        shutil.copytree(one_run, one_run.with_name(f"{one_run.name}.{name}"))
+
+    def there():
+        return {
+            p: p.stat().st_mtime_ns for p in one_run.parent.rglob("*") if one_run.name in str(p)
+        }
+
+    before = there()
+    report.write("sample")
+    assert {p: t for p, t in there().items() if "html" not in p.parts} == before
+
+
+@pytest.mark.parametrize(
+    "name", ["index.html", "html/01_lora_roberta.html", "html/06_prompting.html"]
+)
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_what_is_no_page_of_ours_stays_and_nothing_is_written(one_run, tmp_path, name, kind):
+    page = one_run.parent / name
+    page.parent.mkdir(exist_ok=True)
+    (tmp_path / "mine.html").write_text("<title>mine</title>")
+    if kind == "file":
+        page.write_text("<title>mine</title>")
+    elif kind == "folder":
+        page.mkdir()
+    else:
+        page.symlink_to(tmp_path / "mine.html")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="isn't a page of ours") as error:
+        report.write("sample")
+    assert page.name in str(error.value.where) and sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "mine.html").read_text() == "<title>mine</title>"
+    assert kind != "file" or page.read_text() == "<title>mine</title>"
+
+
+def test_a_foreign_file_named_html_stays(one_run):
+    (one_run.parent / "html").write_text("mine")
+    with pytest.raises(InputError, match="is no folder"):
+        report.write("sample")
+    assert (one_run.parent / "html").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_a_report_on_a_full_or_closed_disk_is_one_message(tmp_path):
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(tmp_path)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk can't be mounted here")
+
+    def write():
+        return subprocess.run(
+            [sys.executable, "-m", "hw2_utils", "report"],
+            cwd=ROOT,
+            env={**os.environ, "HW2_RUNS": str(tmp_path / "runs")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    try:
+        (tmp_path / "fill").write_bytes(b"x" * 1024 * 32)
+        full = write()
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path)], check=True)
+        closed = write()
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+    assert full.returncode == 1 and "the disk is full" in full.stderr, full.stderr
+    assert closed.returncode == 2 and "can't be written" in closed.stderr, closed.stderr
+    assert str(tmp_path) in full.stderr and "HW2_RUNS" in closed.stderr
+    assert "Traceback" not in full.stderr + closed.stderr
 
 
 # ------------------------------------------------------------------------------------------------ in a browser

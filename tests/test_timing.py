@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from hw2_utils import timing
-from hw2_utils.errors import Hw2Error
+from hw2_utils.errors import Hw2Error, InputError
 
 ALLOCATE = """
 import sys
@@ -124,3 +124,9 @@ def test_the_measuring_process_ends_with_the_one_that_waits_for_it():
     waiting.kill()
     waiting.communicate(timeout=30)  # a process left behind would hold the pipe open
     assert not psutil.wait_procs(helpers, timeout=20)[1]
+
+
+def test_a_device_that_is_not_there_is_refused():
+    assert timing.resolve_device("cpu") == "cpu"
+    with pytest.raises(InputError, match="no device 'tpu'"):
+        timing.resolve_device("tpu")
