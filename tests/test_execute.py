@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -186,6 +187,158 @@ def test_a_kernel_ends_with_its_runner_and_the_folder_is_free_again(checkout, tm
     assert not list(tmp_path.glob("out.tmp-*"))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGINT])
+def test_a_runner_that_is_ended_before_its_kernel_starts_leaves_nothing(checkout, tmp_path, kind):
+    words = [sys.executable, "-m", "hw2_utils", "run", NAME, "--out", str(tmp_path / "out")]
+    runner = subprocess.Popen(
+        words, cwd=checkout, env=environment(checkout), stderr=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 120
+    while not list(tmp_path.glob("out.tmp-*")):
+        assert runner.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    runner.send_signal(kind)
+    error = runner.communicate(timeout=60)[1]
+    assert runner.returncode == (130 if kind == signal.SIGINT else 128 + kind), error
+    assert "Traceback" not in error
+    assert [p.name for p in tmp_path.iterdir()] == [".out.lock"]
+
+
+# --------------------------------------------------------------------------------- places
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Every name below a folder with its bytes; locks aside."""
+    found = [p for p in folder.rglob("*") if not (p.name.startswith(".") and p.suffix == ".lock")]
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in found}
+
+
+def laid(folder: Path, name: str, text: str = "mine") -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+
+
+def refused(checkout: Path, folder: Path, *words: str) -> str:
+    """The message of a run that ends with exit code 2 and changes nothing in a folder."""
+    before = tree(folder)
+    done = run(checkout, *words)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert tree(folder) == before
+    return done.stderr
+
+
+def test_folders_that_are_not_ours_are_refused_with_good_and_with_bad_input(checkout, tmp_path):
+    """Also siblings whose names look like a swap's, where the input is wrong in the first place."""
+    laid(tmp_path, "res/mine.txt")
+    laid(tmp_path, "res.old-backup/old.txt")
+    laid(tmp_path, "res.failed/mine.txt")
+    laid(tmp_path, "file")
+    bad = ("-p", "vqa_dir", "/nonexistent")
+    for out in ("res", "file", "res.failed"):
+        for given in ((), bad):
+            error = refused(checkout, tmp_path, "--out", str(tmp_path / out), *given)
+            message = "there is no such file or folder" if given else "--out"
+            assert message in error
+
+
+@pytest.mark.parametrize("out", ["/", "~", ".", "runs", ".."])
+def test_folders_that_hold_more_than_a_run_are_refused(checkout, out):
+    """From the project's own folder."""
+    (checkout / "runs").mkdir(exist_ok=True)
+    before = sorted(checkout.iterdir())
+    done = run(checkout, "--out", out)
+    assert done.returncode == 2 and "can't take this folder's place" in done.stderr
+    assert sorted(checkout.iterdir()) == before
+
+
+def test_another_notebook_of_the_same_name_is_not_run(checkout, tmp_path):
+    copy = tmp_path / f"{NAME}.ipynb"
+    shutil.copy(checkout / "notebooks" / f"{NAME}.ipynb", copy)
+    words = [sys.executable, "-m", "hw2_utils", "run"]
+    for named in (str(copy), f"../{tmp_path.name}/{NAME}.ipynb", f"./{NAME}.ipynb", f"{NAME}.ipynb"):
+        done = subprocess.run(
+            [*words, named],
+            cwd=tmp_path,
+            env=environment(checkout),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2 and "is no notebook of this project" in done.stderr, named
+
+
+@pytest.mark.slow
+def test_out_takes_an_empty_folder_a_link_to_one_and_its_own_run_and_then_no_foreign_file(
+    checkout, tmp_path
+):
+    place, link = tmp_path / "empty", tmp_path / "link"
+    place.mkdir()
+    words = [sys.executable, "-m", "hw2_utils", "run", NAME, "--out"]
+    done = subprocess.run(
+        [*words, "."],
+        cwd=place,
+        env=environment(checkout),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and status(place) == "complete", done.stderr
+    assert "cd ." in done.stderr  # the shell still stands in the folder that was there before
+    (place / ".done").touch()  # as the workflow engine does
+    link.symlink_to(place)
+    first = (place / "result.json").read_bytes()
+    assert run(checkout, "--out", str(link)).returncode == 0
+    assert link.is_symlink() and (place / "result.json").read_bytes() != first
+    laid(place, "notes.txt")
+    for out in (place, link):
+        assert "no run of ours wrote: notes.txt" in refused(checkout, place, "--out", str(out))
+    (place / "notes.txt").unlink()
+    laid(place, "predictions/mine.parquet")
+    assert "predictions/mine.parquet" in refused(checkout, place, "--out", str(place))
+
+
+# --------------------------------------------------------------------------------- disks
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk can't be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("free_kib", [0, 4, 8, 16])
+def test_a_full_disk_is_one_message_that_names_the_place(checkout, disk, free_kib):
+    """Full at the lock, at the notebook, at the record, at the predictions."""
+    (disk / "fill").write_bytes(b"x" * (1024 * (256 - free_kib)))
+    done = run(checkout, "--out", str(disk / "out"))
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert f"error: {disk}: the disk is full" in done.stderr
+    assert not list(disk.glob("out.tmp-*")) and not (disk / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_place_that_cannot_be_written_is_refused_before_a_kernel_starts(checkout, disk, tmp_path):
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    environment_there = {**environment(checkout), "HW2_RUNS": str(disk / "runs")}
+    for words in (["run", NAME], ["run", NAME, "--out", str(tmp_path / "out")], ["report"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "hw2_utils", *words],
+            cwd=checkout,
+            env=environment_there,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+        assert "can't be written" in done.stderr and "HW2_RUNS" in done.stderr
+        assert "started" not in done.stderr
+    assert not [p for p in tmp_path.iterdir() if p.name not in ("disk", ".out.lock")]
+
+
 # ---------------------------------------------------------------------------------------------- values
 @pytest.mark.parametrize(
     ("name", "text", "value"),
@@ -220,7 +373,8 @@ def test_a_value_that_is_not_json_names_the_default():
 
 def test_the_last_runs_time_comes_from_its_record(tmp_path):
     assert execute.last_seconds(tmp_path) is None
-    record = {"run": {"start": "2024-05-01T10:00:00+00:00", "end": "2024-05-01T10:01:30+00:00"}}
+    times = {"start": "2024-05-01T10:00:00+00:00", "end": "2024-05-01T10:01:30+00:00"}
+    record = {"run": {"id": "one", "notebook": NAME, **times}}
     (tmp_path / "result.json").write_text(json.dumps(record), encoding="utf-8")
     assert execute.last_seconds(tmp_path) == 90
     (tmp_path / "result.json").write_text(
