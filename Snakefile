@@ -1,5 +1,5 @@
 # The chain and the sweeps. Started by `python -m hw2_utils chain`, which holds the lock and chooses the cores, and
-# which takes away the stamp of every run that no longer holds: what a run depends on is the record's own business.
+# which takes away the stamp of every run that no longer holds or whose data are newer.
 import os
 import shlex
 import sys
@@ -12,13 +12,9 @@ READS = {"roberta_run": "01_lora_roberta", "resnet_sbert_run": "03_vqa_resnet_sb
 THREADS = workflow.cores or 4  # the engine tells PyTorch how many it may use; on a cluster, cores a job
 
 
-def plain(path):
-    """A path for the engine, which takes braces for wildcards."""
-    return str(path).replace("{", "{{").replace("}", "}}")
-
-
 def stamp(notebook):
-    return plain(paths.RUNS / PROFILE / notebook / ".done")
+    """Relative to the engine's folder, `runs/`: it takes braces in a path for wildcards."""
+    return f"{PROFILE}/{notebook}/.done"
 
 
 def share(notebook):
@@ -27,16 +23,14 @@ def share(notebook):
 
 
 def inputs(notebook):
-    """The notebook, its data, and the runs that its parameters name."""
-    declared = parameters.declared(notebook)
-    data = [f for name, value in SETTINGS["all"].items() if name in declared for f in profiles.data_files(value)]
-    needs = [stamp(other) for name, other in READS.items() if name in declared]
-    return [*map(plain, [paths.NOTEBOOKS / f"{notebook}.ipynb", *data]), *needs]
+    """The runs that its parameters name; the chain looks at the rest before it starts the engine."""
+    return [stamp(other) for name, other in READS.items() if name in parameters.declared(notebook)]
 
 
-def command(notebook):
+def starts(notebook):
+    """The command of a notebook's run, made when it is needed: the engine looks for wildcards in plain texts."""
     place = shlex.quote(str(paths.RUNS / PROFILE / notebook))
-    return f"{RUN} {notebook} --profile {PROFILE} --out {place}"
+    return lambda wildcards: f"{RUN} {notebook} --profile {PROFILE} --out {place}"
 
 
 rule all:
@@ -51,7 +45,7 @@ for name in parameters.names():
         threads: max(1, THREADS * share(name) // 2)
         priority: SETTINGS["expected_s"][name]  # the long ones first, so that none is left over at the end
         resources: device=share(name)
-        params: command=command(name)
+        params: command=starts(name)
         shell: "{params.command}"
 
 
@@ -59,11 +53,11 @@ SWEEP = sweeps.read(os.environ["HW2_SWEEP"]) if os.environ.get("HW2_SWEEP") else
 
 
 rule sweep:
-    input: [plain(sweeps.stamp(SWEEP, run)) for run in SWEEP.runs] if SWEEP else []
+    input: [f"sweeps/{SWEEP.name}/{run}/.done" for run in SWEEP.runs] if SWEEP else []
 
 
 rule sweep_run:
-    output: touch(plain(paths.RUNS / "sweeps") + "/{sweep}/{run}/.done")
+    output: touch("sweeps/{sweep}/{run}/.done")
     threads: THREADS
     resources: device=2
     params: command=lambda w: sweeps.command(SWEEP, w.run, RUN, PROFILE)

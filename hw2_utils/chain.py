@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from hw2_utils import execute, folders, parameters, paths, report, runs, sweeps
+from hw2_utils import execute, folders, parameters, paths, profiles, report, runs, sweeps
 from hw2_utils.errors import Hw2Error, InputError, disk_explained, require
 
 
@@ -48,16 +50,28 @@ def _check_what_is_there(profile: str, plan: sweeps.Sweep | None) -> None:
     folders.check_writable(paths.RUNS / "parts")
     if plan:
         sweeps.check_table(plan)
-        places = [(sweeps.folder(plan, run), plan.notebook) for run in plan.runs]
-    else:
-        report.check_pages(profile)
-        places = [(paths.RUNS / profile / name, name) for name in parameters.names()]
-    for run_dir, notebook in places:
-        _unstamp_unless_it_holds(run_dir, notebook, profile)
+        for run, values in plan.runs.items():
+            files = _data_files(plan.notebook, {"profile": profile, **values})
+            _unstamp_unless_it_holds(sweeps.folder(plan, run), plan.notebook, profile, files)
+        return
+    report.check_pages(profile)
+    for notebook in parameters.names():
+        files = _data_files(notebook, {"profile": profile})
+        files.append(parameters.notebook_path(notebook))
+        _unstamp_unless_it_holds(paths.RUNS / profile / notebook, notebook, profile, files)
 
 
-def _unstamp_unless_it_holds(run_dir: Path, notebook: str, profile: str) -> None:
-    """Takes the engine's stamp from a run whose record is absent, altered or stale."""
+def _data_files(notebook: str, given: Mapping[str, Any]) -> list[Path]:
+    """The files that a run with these parameters reads, as far as they are here."""
+    settings = profiles.settings(notebook, {**parameters.declared(notebook), **given})
+    read = [settings[name] for name in profiles.DATA_PARAMETERS if settings.get(name)]
+    return [file for value in read for file in profiles.data_files(value)]
+
+
+def _unstamp_unless_it_holds(
+    run_dir: Path, notebook: str, profile: str, files: Iterable[Path]
+) -> None:
+    """Takes the engine's stamp from a run whose record is absent, altered, stale or older."""
     stamp = run_dir / folders.STAMP
     if not os.path.lexists(stamp):
         return
@@ -66,8 +80,11 @@ def _unstamp_unless_it_holds(run_dir: Path, notebook: str, profile: str) -> None
     require(is_stamp, "this file isn't the engine's stamp", where=stamp, todo=todo)
     try:
         runs.load(run_dir, notebook=notebook, profile=profile)
+        for file in files:
+            older = file.stat().st_mtime <= stamp.stat().st_mtime
+            require(older, f"{file.name} is newer", where=run_dir, todo="run it again")
     except InputError as error:
-        print(f"{paths.short(run_dir)} is run again: {error.what}")
+        print(f"{paths.short(run_dir)} is run again: {error.what}", flush=True)
         stamp.unlink()
 
 

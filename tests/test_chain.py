@@ -1,11 +1,9 @@
-"""One chain at a time, stopped as a whole; and what a sweep file may hold."""
+"""One chain at a time, stopped as a whole; what no longer holds is run again; any folder name will do."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -13,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 
-from hw2_utils import paths, runs, sweeps
-from hw2_utils.errors import InputError
+from hw2_utils import folders, paths
 
 # ---------------------------------------------------------------------------------------------- the chain
 SNAKEFILE = """
@@ -109,138 +107,190 @@ def test_bad_input_exits_2_before_the_engine_starts(tmp_path, words, message):
     assert not (tmp_path / "runs").exists()
 
 
-# ---------------------------------------------------------------------------------------------- sweep files
-def sweep(tmp_path: Path, text: str) -> sweeps.Sweep:
-    (tmp_path / "ranks.yaml").write_text(text, encoding="utf-8")
-    return sweeps.read(tmp_path / "ranks.yaml")
+# --------------------------------------------------------------------------------- any folder name
+NAMES = ("03_vqa_resnet_sbert", "05_question_types", "06_prompting")
+PARAMETERS = """
+profile: str = "sample"
+run_dir: str = ""
+seeds: list = []
+"""
+CELL = """
+import pandas as pd
+from hw2_utils import runs
+run = runs.start({name!r}, globals())
+if "resnet_sbert_run" in globals():
+    run.input("resnet_sbert_run", runs.find(resnet_sbert_run, "03_vqa_resnet_sbert", run))
+frame = pd.DataFrame({{"id": ["a"], "split": "test", "method": "majority", "seed": None,
+                      "label": "x", "prediction": "x", "log_probs": None}})
+run.add_predictions(frame, file="majority", classes=["x", "y"])
+run.add_metrics([{{"method": "majority", "name": "accuracy", "value": 1.0, "n": 1}}])
+run.table("results", run.metrics_frame(), caption="All.")
+run.finish()
+"""
 
 
-def test_a_grid_is_every_combination_with_every_seed(tmp_path):
-    found = sweep(
-        tmp_path,
-        "notebook: 01_lora_roberta\nfixed: {epochs: 2}\ngrid: {lora_rank: [4, 8], learning_rate: [0.001, 0.01]}\n"
-        "seeds: [0, 7]\n",
-    )
-    assert (found.name, found.notebook) == ("ranks", "01_lora_roberta")
-    assert list(found.runs.values()) == [
-        {"epochs": 2, "lora_rank": r, "learning_rate": rate, "seeds": [s]}
-        for r in (4, 8)
-        for rate in (0.001, 0.01)
-        for s in (0, 7)
-    ]
-    assert len({name.split("-")[1] for name in found.runs}) == 8
+class Project:
+    """A copy of the project with three tiny notebooks, in a folder whose name the shell and the engine could misread."""
 
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "sp ace ümlaut {x}" / "hw2"
+        self.runs = folder / "it's $(touch canary) `touch canary` {b} %s"
+        self.sample, self.folder = self.runs / "sample", folder
+        for name, source in (("hw2_utils", paths.PACKAGE), ("workflow", paths.ROOT / "workflow")):
+            kept = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, self.root / name, ignore=kept)
+        shutil.copy(paths.ROOT / "Snakefile", self.root)
+        (self.root / ".venv").symlink_to(sys.prefix)
+        (self.root / "notebooks").mkdir()
+        for name in NAMES:
+            reads = 'resnet_sbert_run: str = ""\n' if name.startswith("05") else ""
+            self.write_notebook(name, PARAMETERS + reads, CELL.format(name=name))
 
-def test_rows_are_taken_as_they_are_and_need_no_seeds(tmp_path):
-    found = sweep(
-        tmp_path, "notebook: 01_lora_roberta\nrows: [{lora_rank: 4}, {lora_rank: 8, epochs: 1}]\n"
-    )
-    assert list(found.runs.values()) == [{"lora_rank": 4}, {"lora_rank": 8, "epochs": 1}]
+    def write_notebook(self, name: str, parameters: str, cell: str) -> None:
+        cells = [
+            nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(cell),
+        ]
+        file = self.root / "notebooks" / f"{name}.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), file)
 
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("notebook: 01_lora_roberta\n", "either grid or rows"),
-        ("notebook: 01_lora_roberta\ngrid: {}\nrows: []\n", "either grid or rows"),
-        ("notebook: 99_none\nrows: [{}]\n", "no notebook '99_none'"),
-        ("notebook: 01_lora_roberta\nrows: [{rank: 4}]\n", "no parameter 'rank'"),
-        ("notebook: 01_lora_roberta\nrows: [{lora_rank: four}]\n", "parameter lora_rank"),
-        ("notebook: 01_lora_roberta\nrows: [{}]\nseeds: [-1]\n", "parameter seeds"),
-        ("notebook: 01_lora_roberta\nrows: [{}]\nseeds: 3\n", "lists"),
-        ("notebook: 01_lora_roberta\ngrid: {lora_rank: 8}\n", "lists"),
-        ("notebook: 01_lora_roberta\ngrid: {text_model: abc}\n", "lists"),
-        ("notebook: 01_lora_roberta\nrows: [3]\n", "can't be read"),
-        ("notebook: 3\nrows: [{}]\n", "can't be read"),
-        ("notebook: 01_lora_roberta\nrows: [{}]\nseed: [1]\n", "unknown: seed"),
-        ("rows: [{}]\n", "can't be read"),
-        ("- a\n", "can't be read"),
-        ("", "can't be read"),
-        ("a: [\n", "can't be read"),
-        ("a: \x00", "can't be read"),
-    ],
-)
-def test_sweep_files_that_are_refused(tmp_path, text, message):
-    with pytest.raises(InputError, match=message):
-        sweep(tmp_path, text)
-
-
-def test_code_in_a_sweep_file_is_not_run(tmp_path):
-    with pytest.raises(InputError, match="can't be read"):
-        sweep(
-            tmp_path,
-            f'notebook: !!python/object/apply:os.system ["touch {tmp_path}/canary"]\nrows: [{{}}]\n',
+    def chain(self, *words: str, expected: int = 0) -> str:
+        """What a chain says; from the project's own virtual environment, whose path has a blank too."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("HW2_", "PYTHONPATH"))}
+        done = subprocess.run(
+            [str(self.root / ".venv" / "bin" / "python"), "-m", "hw2_utils", "chain", *words],
+            cwd=self.root,
+            env={**kept, "HW2_RUNS": str(self.runs)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=900,
         )
-    assert not (tmp_path / "canary").exists()
+        assert done.returncode == expected, done.stdout[-5000:]
+        assert "Traceback" not in done.stdout, done.stdout[-5000:]
+        assert not list(self.folder.rglob("canary"))
+        return done.stdout
+
+    def ids(self) -> dict[str, str]:
+        return {n: folders.run_field(self.sample / n, "id") for n in NAMES}
 
 
-def test_a_runs_command_gives_the_parameters_back(tmp_path, monkeypatch):
-    """Every value, also one with quotes and spaces, passes the shell's rules and our reading of -p."""
-    from hw2_utils import execute
-
-    monkeypatch.setattr(paths, "RUNS", tmp_path / "my runs")
-    given = {
-        "lora_rank": 4,
-        "lora_targets": ["query", "it's"],
-        "text_model": 'a "b" $HOME',
-        "seeds": [1],
-    }
-    found = sweep(tmp_path, f"notebook: 01_lora_roberta\nrows: [{json.dumps(given)}]\n")
-    ((name, parameters),) = found.runs.items()
-    words = shlex.split(sweeps.command(found, name, "python -m hw2_utils run", "sample"))
-    assert words[:4] == ["python", "-m", "hw2_utils", "run"] and words[
-        words.index("--out") + 1
-    ] == str(sweeps.folder(found, name))
-    values = {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "-p"}
-    assert (
-        {n: execute.parse_value("01_lora_roberta", n, v) for n, v in values.items()}
-        == parameters
-        == given
-    )
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """After a first chain, which ended well."""
+    made = Project(tmp_path_factory.mktemp("chain"))
+    made.chain()
+    assert all(made.ids().values())
+    return made
 
 
-def test_gather_holds_the_complete_runs_only(tmp_path, monkeypatch):
-    import pandas as pd
-
-    for name in ("HW2_RUNNER", "HW2_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
-    found = sweep(tmp_path, "notebook: 05_question_types\nrows: [{vqa_dir: a}, {vqa_dir: b}]\n")
-    assert sweeps.gather(found).empty
-    first = next(iter(found.runs))
-    run = runs.start(
-        "05_question_types",
-        {
-            **runs.declared_parameters("05_question_types"),
-            "run_dir": str(sweeps.folder(found, first)),
-        },
-    )
-    run.add_predictions(
-        pd.DataFrame(
-            {
-                "id": ["q"],
-                "split": "test",
-                "method": "majority",
-                "seed": None,
-                "label": "a",
-                "prediction": "a",
-                "log_probs": None,
-            }
-        ),
-        file="majority",
-        classes=["a", "b"],
-    )
-    run.add_metrics([{"method": "majority", "name": "accuracy", "value": 1.0}])
-    run.finish()
-    assert sweeps.gather(found).empty  # no stamp: the engine hasn't called it complete
-    Path(sweeps.stamp(found, first)).touch()
-    table = sweeps.gather(found)
-    assert table[["run", "vqa_dir", "method", "name", "value"]].values.tolist() == [
-        [first, "a", "majority", "accuracy", 1.0]
-    ]
-    assert len(pd.read_csv(tmp_path / "runs" / "sweeps" / "ranks" / "metrics.csv")) == 1
+@pytest.mark.slow
+def test_a_second_chain_runs_nothing_again(project):
+    before = project.ids()
+    out = project.chain()
+    assert project.ids() == before and "run again" not in out
+    assert (project.sample / "index.html").is_file()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("spoil", ["an edited table", "half a record", "no record", "other code"])
+def test_what_no_longer_holds_is_run_again_and_what_read_it_too(project, spoil):
+    before, run_dir = project.ids(), project.sample / NAMES[0]
+    if spoil == "an edited table":
+        table = run_dir / "tables" / "results.csv"
+        table.write_text(table.read_text().replace("1.0", "90.0"))
+    elif spoil == "half a record":
+        (run_dir / "result.json").write_bytes((run_dir / "result.json").read_bytes()[:500])
+    elif spoil == "no record":
+        (run_dir / "result.json").unlink()
+    else:
+        cell = CELL.format(name=NAMES[0]).replace('"label": "x"', '"label": "y"')
+        parameters_cell = PARAMETERS
+        project.write_notebook(NAMES[0], parameters_cell, cell)
+    out, now = project.chain(), project.ids()
+    assert f"{NAMES[0]} is run again: " in out
+    assert now[NAMES[0]] != before[NAMES[0]] and now[NAMES[1]] != before[NAMES[1]]
+    assert now[NAMES[2]] == before[NAMES[2]]
+
+
+@pytest.mark.slow
+def test_a_foreign_file_stops_its_notebook_alone(project):
+    """Also in folders without a stamp, so that the engine starts a job there."""
+    before, run_dir = project.ids(), project.sample / NAMES[2]
+    for name in NAMES:
+        (project.sample / name / ".done").unlink()
+    (run_dir / "mine.txt").write_text("mine")
+    out = project.chain(expected=1)
+    assert "no run of ours wrote: mine.txt" in out and "a notebook failed" in out
+    now = project.ids()
+    assert now[NAMES[2]] == before[NAMES[2]] and (run_dir / "mine.txt").read_text() == "mine"
+    assert now[NAMES[0]] != before[NAMES[0]] and now[NAMES[1]] != before[NAMES[1]]
+    (run_dir / "mine.txt").unlink()
+    project.chain()
+    assert project.ids()[NAMES[2]] != before[NAMES[2]]
+
+
+@pytest.mark.slow
+def test_foreign_files_where_the_chain_writes_are_refused_before_anything_runs(project):
+    before = project.ids()
+    for place in (".done", "../html/05_question_types.html", "../index.html"):
+        foreign = project.sample / NAMES[1] / place
+        kept = foreign.read_bytes()
+        foreign.write_text("mine")
+        out = project.chain(expected=2)
+        assert f"{Path(place).name}: this " in out and foreign.read_text() == "mine"
+        foreign.write_bytes(kept)
+    assert project.ids() == before
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_after_a_change_of_the_code(project):
+    """No folder has to be deleted; the sweep file's own name is a strange one too."""
+    sweep = project.folder / "my sweep's %1.yaml"
+    sweep.write_text("notebook: 06_prompting\nrows: [{seeds: [0]}, {seeds: [1]}]\n")
+    places = project.runs / "sweeps" / sweep.stem
+    assert "2 metric rows" in project.chain("--sweep", str(sweep))
+    first = {p.name: folders.run_field(p, "id") for p in places.glob("0*") if p.is_dir()}
+    assert len(first) == 2 and all(first.values())
+    out = project.chain("--sweep", str(sweep))
+    assert "run again" not in out
+    cell = CELL.format(name=NAMES[2]).replace('"label": "x"', '"label": "y"')
+    project.write_notebook(NAMES[2], PARAMETERS, cell)
+    (places / "notes.txt").write_text("mine")
+    out = project.chain("--sweep", str(sweep))
+    assert out.count("is run again: ") == 2 and "2 metric rows" in out
+    now = {p.name: folders.run_field(p, "id") for p in places.glob("0*") if p.is_dir()}
+    assert now.keys() == first.keys() and not set(now.values()) & set(first.values())
+    assert (places / "notes.txt").read_text() == "mine"
+    table = places / "metrics.csv"
+    table.write_text("mine")
+    assert "isn't a sweep's table" in project.chain("--sweep", str(sweep), expected=2)
+    assert table.read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_a_chain_on_a_full_or_closed_disk_is_one_message(project, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk can't be mounted here")
+    kept, project.runs = project.runs, disk / "runs"
+    try:
+        (disk / "fill").write_bytes(b"x" * 1024 * 60)
+        out = project.chain(expected=1)
+        assert f"{disk}" in out and "the disk is full" in out
+        (disk / "fill").unlink()
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        out = project.chain(expected=2)
+        assert "can't be written" in out and "HW2_RUNS" in out
+    finally:
+        project.runs = kept
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+# --------------------------------------------------------------------------------- as it is drawn
 def test_the_readme_shows_the_chain_as_the_engine_draws_it(tmp_path):
     done = subprocess.run(
         [
