@@ -68,6 +68,8 @@ class Run:
         self.parts: list[str] = []
         self.inputs: list[dict[str, str]] = []
         self.notes: list[str] = []
+        self.sentences: dict[str, list[str]] = {}
+        self.disturbed: list[str] = []  # methods with a time that other work on the machine made longer
         self.metrics: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.predictions: list[pd.DataFrame] = []
         self.classes: list[str] = []
@@ -102,6 +104,13 @@ class Run:
         self.data[name] = data.sha256
         for note in data.notes:
             self.note(f"{name}: {note}")
+
+    def say(self, name: str, lines: Iterable[str]) -> Any:
+        """Puts sentences on record, from where the writeup prints them, and returns them for display."""
+        from IPython.display import Markdown
+
+        self.sentences[name] = list(lines)
+        return Markdown("\n".join(f"- {line}" for line in self.sentences[name]))
 
     def note(self, text: str) -> None:
         """A remark that belongs to the record, printed too."""
@@ -206,6 +215,7 @@ class Run:
             "settings": _shown(vars(self.settings)),
             "notes": self.notes,
             "parts": self.parts,
+            "disturbed": self.disturbed,
         }
         models = {role: model.record() for role, model in self.models.items()}
         run["key"] = record_key(self.notebook, self.parameters["profile"], models)
@@ -223,6 +233,7 @@ class Run:
             "classes": self.classes,
             "metrics": list(self.metrics.values()),
             "inputs": self.inputs,
+            "sentences": self.sentences,
             "files": {} if status == "running" else folders.checksums(self.folder),
         }
         write_record(self.folder, record)
