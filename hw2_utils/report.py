@@ -215,7 +215,7 @@ def _as_html(source: str, title: str, captions: Mapping[str, str]) -> str:
             cell.source = re.sub(
                 r'"(/[^"]+)"', lambda found: f'"{paths.short(found[1])}"', cell.source
             )
-        names = re.findall(r'run\.figure\("(\w+)"', cell.source)
+        names = re.findall(r'run\.figure\(\s*"(\w+)"', cell.source)
         cell.metadata["alt"] = (
             " ".join(captions.get(name, "") for name in names) or "picture shown by the code above"
         )

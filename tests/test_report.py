@@ -60,7 +60,7 @@ def executed_notebook(png):
             execution_count=0,
         ),
         v4.new_code_cell(
-            'run.figure("bars", figure, caption="...")', outputs=display, execution_count=1
+            'run.figure(\n    "bars", figure, caption="...")', outputs=display, execution_count=1
         ),
     ]
     state = {
