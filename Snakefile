@@ -23,12 +23,12 @@ def share(notebook):
 
 
 def inputs(notebook):
-    """The runs that its parameters name; the chain looks at the rest before it starts the engine."""
+    """The runs that its parameters name; the chain has looked at the rest before."""
     return [stamp(other) for name, other in READS.items() if name in parameters.declared(notebook)]
 
 
 def starts(notebook):
-    """The command of a notebook's run, made when it is needed: the engine looks for wildcards in plain texts."""
+    """A notebook's command, as a function: in a text the engine looks for wildcards."""
     place = shlex.quote(str(paths.RUNS / PROFILE / notebook))
     return lambda wildcards: f"{RUN} {notebook} --profile {PROFILE} --out {place}"
 

@@ -1,4 +1,4 @@
-"""One chain at a time, stopped as a whole; what no longer holds is run again; any folder name will do."""
+"""One chain at a time, stopped as a whole; what no longer holds runs again; any folder name."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ run.finish()
 
 
 class Project:
-    """A copy of the project with three tiny notebooks, in a folder whose name the shell and the engine could misread."""
+    """The project with three tiny notebooks, in folders whose names could be misread."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "sp ace ümlaut {x}" / "hw2"
@@ -155,7 +155,7 @@ class Project:
         nbformat.write(nbformat.v4.new_notebook(cells=cells), file)
 
     def chain(self, *words: str, expected: int = 0) -> str:
-        """What a chain says; from the project's own virtual environment, whose path has a blank too."""
+        """What a chain says, started from the project's own environment."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HW2_", "PYTHONPATH"))}
         done = subprocess.run(
             [str(self.root / ".venv" / "bin" / "python"), "-m", "hw2_utils", "chain", *words],

@@ -254,7 +254,8 @@ def test_another_notebook_of_the_same_name_is_not_run(checkout, tmp_path):
     copy = tmp_path / f"{NAME}.ipynb"
     shutil.copy(checkout / "notebooks" / f"{NAME}.ipynb", copy)
     words = [sys.executable, "-m", "hw2_utils", "run"]
-    for named in (str(copy), f"../{tmp_path.name}/{NAME}.ipynb", f"./{NAME}.ipynb", f"{NAME}.ipynb"):
+    file = copy.name
+    for named in (str(copy), f"../{tmp_path.name}/{file}", f"./{file}", file):
         done = subprocess.run(
             [*words, named],
             cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""What isn't ours stays, byte for byte; what is ours is swapped without a gap, and recovered after kills."""
+"""What isn't ours stays, byte for byte; what is ours is swapped without a gap, also by kills."""
 
 from __future__ import annotations
 

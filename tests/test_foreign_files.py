@@ -1,4 +1,4 @@
-"""Foreign files in every place that a command clears or replaces: each command finds its way, and none is touched."""
+"""Foreign files in every place that a command clears or replaces: no command touches one."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_places_and_the_profiles_own_values_are_no_change():
     assert parameters.changed(NAME, {"roberta_run": "/own/run"}) == {"roberta_run": "/own/run"}
 
 
-# ---------------------------------------------------------------------------------------------- values
+# ---------------------------------------------------------------------- values
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -169,10 +169,10 @@ def test_values_that_are_accepted(given):
     parameters.check(NAME, given)
 
 
-# ---------------------------------------------------------------------------------------------- names
+# ---------------------------------------------------------------------- names
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: a folder with a copy of a notebook, a link to it, and a link to all."""
+    """The working directory: with a copy of a notebook, a link to it, a link to all."""
     shutil.copy(paths.NOTEBOOKS / f"{NAME}.ipynb", tmp_path)
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / f"{NAME}.ipynb").symlink_to(paths.NOTEBOOKS / f"{NAME}.ipynb")

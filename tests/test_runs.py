@@ -1,4 +1,4 @@
-"""The run record: a run's life, what reading refuses, and what a reader sees while runs are replaced."""
+"""The run record: a run's life, what reading refuses, what a reader sees during swaps."""
 
 from __future__ import annotations
 
@@ -426,13 +426,13 @@ def test_records_hold_no_folder_of_this_machine():
     assert "/some/home" not in text and "…/daquar" in text and str(paths.RUNS) not in text
 
 
-# ---------------------------------------------------------------------------------------------- what was written
+# ---------------------------------------------------------------------- what was written
 def flipped(data: bytes, bit: int) -> bytes:
     return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
 
 
 def test_no_flipped_bit_is_believed():
-    """Hundreds, in the record and in every file beside it; each refusal names the file or the record."""
+    """Hundreds, in the record and every file beside it; each refusal names what it is."""
     run_dir, draw = complete().run_dir, random.Random(0)
     (run_dir / "notebook.ipynb").write_text('{"cells": []}')
     runs.add_notebook(run_dir)
@@ -504,7 +504,7 @@ def test_a_record_is_read_in_a_few_milliseconds():
     assert best < 0.05, f"{1000 * best:.1f} ms"
 
 
-# ---------------------------------------------------------------------------------------------- readers and swaps
+# ---------------------------------------------------------------------- readers and swaps
 SWAPS = """
 import shutil, sys, time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sweep files: what they may hold, what YAML would silently read otherwise, and the table over their runs."""
+"""Sweep files: what they may hold, what YAML would read otherwise, the table over the runs."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_code_in_a_sweep_file_is_not_run(tmp_path):
 
 
 def test_a_runs_command_gives_the_parameters_back(tmp_path, monkeypatch):
-    """Every value, also one with quotes and spaces, passes the shell's rules and our reading of -p."""
+    """Every value, also one with quotes and spaces, passes the shell and our reading of -p."""
     from hw2_utils import execute
 
     monkeypatch.setattr(paths, "RUNS", tmp_path / "my runs")
