@@ -81,8 +81,9 @@ def _parser() -> argparse.ArgumentParser:
         (
             _cache,
             ("action", {"choices": ("list", "verify", "prune")}),
-            ("--model", {"help": "prune: only stores of this model"}),
+            ("--model", {"help": "prune: the stores of this model, not those of older versions"}),
         ),
+        (_parts, ("action", {"choices": ("list", "prune")})),
         (_data, ("action", {"choices": ("check",)}), PROFILE),
         (_doctor, PROFILE),
         (_report, PROFILE),
@@ -144,22 +145,43 @@ def _question_type(args: argparse.Namespace) -> None:
 
 
 def _cache(args: argparse.Namespace) -> int:
-    """The embedding cache."""
-    from hw2_utils import embedding_cache, paths
+    """The embedding cache; prune removes the vectors of older versions."""
+    from hw2_utils import embedding_cache, encoders, paths
 
     problems: list[object] = []
     if args.action == "list":
         for row in embedding_cache.list_stores(paths.EMBEDDINGS_CACHE):
-            print(
-                f"{row['model']:40} {row['items']:8} x {row['dim']:5}  {row['size_mib']:8.1f} MiB  {row['file']}"
-            )
+            size = f"{row['items']:8} x {row['dim']:5}  {row['size_mib']:8.1f} MiB"
+            older = "" if row["spec"].get("code") == encoders.code() else "  older version"
+            print(f"{row['model']:40} {size}  {row['file']}{older}")
     elif args.action == "verify":
         problems = embedding_cache.verify(paths.EMBEDDINGS_CACHE)
         print("\n".join(map(str, problems)) or "every vector agrees with its checksum")
     else:
-        for name, n in embedding_cache.prune(paths.EMBEDDINGS_CACHE, model=args.model).items():
+        code = encoders.code()
+        removed = embedding_cache.prune(paths.EMBEDDINGS_CACHE, model=args.model, code=code)
+        for name, n in removed.items():
             print(f"{name}: {n} vectors removed")
+        if not removed:
+            print("there is no such store")
     return 1 if problems else 0
+
+
+def _parts(args: argparse.Namespace) -> None:
+    """Finished trainings and scorings; prune removes what no record uses."""
+    from hw2_utils import parts, runs
+
+    used = runs.used_parts()
+    if args.action == "list":
+        for row in parts.list_parts():
+            use = "in a record" if row["part"] in used else "in no record"
+            size = f"{row['bytes'] / 2**20:8.2f} MiB  {row['status']}, {use}"
+            print(f"{row['part'][:20]:20}  {row['label']:40} {size}")
+        return
+    removed = parts.prune(used)
+    for name, size in removed.items():
+        print(f"{name}: {size / 2**20:.2f} MiB removed")
+    print(f"{len(removed)} parts removed, {sum(removed.values()) / 2**20:.1f} MiB freed")
 
 
 def _data(args: argparse.Namespace) -> None:

@@ -321,17 +321,18 @@ def verify(folder: Path) -> list[str]:
     return problems
 
 
-def prune(folder: Path, *, model: str | None) -> dict[str, int]:
-    """Remove the items of one model id; returns how many, by file.
+def prune(folder: Path, *, model: str | None = None, code: str | None = None) -> dict[str, int]:
+    """Remove the items of one model id, or of stores of another `code`; returns how many, by file.
 
     Other processes may go on using the stores, so an emptied one keeps its small file. Raises InputError
-    without a model, CorruptStoreError for a corrupt file.
+    without either, CorruptStoreError for a corrupt file.
     """
-    require(model, "nothing to prune", where=folder, todo="give a model id")
+    require(model or code, "nothing to prune", where=folder, todo="give a model id")
     removed = {}
     for path in _stores(folder):
         with _open(path) as store:
-            if json.loads(store.spec_json)["model"] == model:
+            spec = json.loads(store.spec_json)
+            if spec["model"] == model if model else spec.get("code") != code:
                 store.query("DELETE FROM items")
                 ((removed[path.name],),) = store.query("SELECT changes()")
                 store.query("VACUUM")  # gives the disk space back

@@ -97,8 +97,14 @@ def _spec(
         "pooling": pooling,
         "dtype": "float32",
         "dim": dim,
-        "code": keys.digest([keys.package_code(["encoders"]), keys.versions(LIBRARIES), facts]),
+        "code": code(),
+        "facts": keys.digest(facts),
     }
+
+
+def code() -> str:
+    """What each store's vectors depend on beside its model: this module's code, and libraries."""
+    return keys.digest([keys.package_code(["encoders"]), keys.versions(LIBRARIES)])
 
 
 def sentence_encoder(model: Model, *, device: str) -> Encoder:
