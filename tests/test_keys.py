@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
 from peft import LoraConfig, TaskType
 
-from hw2_utils import keys
+from hw2_utils import encoders, finetune, fusion, hub, keys, metrics, paths, prompting, runs
 from hw2_utils.errors import Hw2Error
 
 # ------------------------------------------------------------------------------------------ values
@@ -522,7 +522,7 @@ def test_a_packages_module_that_a_function_imports_counts():
 
 SAME = """
 from peft import LoraConfig
-from hw2_utils import keys
+from hw2_utils import encoders, finetune, fusion, hub, keys, metrics, paths, prompting, runs
 def f(x): return x in {"a", "b", "c", "d"} or {y for y in "abc"}
 class C:
     def __init__(self): self.a = self.b = self.c = self.d = 1
@@ -548,3 +548,129 @@ def test_large_inputs_are_hashed_in_about_a_second():
     begin = time.process_time()
     keys.digest({"images": images, "questions": questions, "tweets": {"train": tweets}})
     assert time.process_time() - begin < 3
+
+
+# -------------------------------------------------------------- what the package's modules hand out
+class Watch:
+    """Which modules of the package run inside a block, and what passes from one to another."""
+
+    def __enter__(self) -> Watch:
+        self.ran: set[str] = set()
+        self.handed_out: dict[tuple[str, str], set[str]] = {}
+        sys.setprofile(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def __call__(self, frame: object, event: str, value: object) -> None:
+        module = self.of(frame)
+        if module is None or event not in ("call", "return") or frame.f_code.co_name[0] == "<":
+            return
+        self.ran.add(module)
+        caller = self.of(frame.f_back)
+        if event == "return" and caller is not None and caller not in keys.NUMBERLESS:
+            name = (module, frame.f_code.co_qualname)
+            self.handed_out.setdefault(name, set()).add(type(value).__name__)
+
+    @staticmethod
+    def of(frame: object) -> str | None:
+        package, _, module = (frame.f_globals.get("__name__", "") if frame else "").partition(".")
+        return module if package == "hw2_utils" and module else None
+
+
+# What numberless modules may hand to others: nothing, texts, answers yes or no, places, checked
+# models, stores; and what enters a key by its content: vectors, and their hashes.
+HARMLESS = {"NoneType", "str", "bool", "Model", "PosixPath", "EmbeddingCache"}
+BY_CONTENT = {("embedding_cache", "EmbeddingCache.encode"), ("hub", "module_folders")}
+BY_CONTENT |= {("keys", "versions")}  # texts, which go into a store's spec
+
+
+def closure(*modules: str) -> set[str]:
+    """The modules whose code `package_code` hashes."""
+    found: set[str] = set()
+    wanted = set(modules)
+    while wanted:
+        found.add(name := wanted.pop())
+        wanted |= keys._module_code(name)[1] - keys.NUMBERLESS - found
+    return found
+
+
+def assert_all_counts(watch: Watch, *modules: str) -> None:
+    assert set(modules) <= watch.ran
+    assert watch.ran - keys.NUMBERLESS <= closure(*modules)
+    for name, kinds in watch.handed_out.items():
+        if name[0] in keys.NUMBERLESS and name not in BY_CONTENT:
+            assert kinds <= HARMLESS, name
+
+
+def test_numberless_modules_hand_no_number_to_a_training():
+    model = hub.model("sample:all-MiniLM-L6-v2-2layers")
+    frame = pd.DataFrame({"id": list("abcd"), "text": ["good", "bad", "so so", "fine"]})
+    frame["label"] = ["positive", "negative"] * 2
+    recipe = finetune.Recipe(epochs=1, batch_size=2, max_length=8, bf16=False, device="cpu")
+    inputs = {"model": model, "splits": dict.fromkeys(("train", "val", "test"), frame)}
+    inputs |= {"recipe": recipe, "classes": ["negative", "positive"], "learning_rate": 1e-3}
+    config = LoraConfig(task_type=TaskType.SEQ_CLS, r=2)
+    with Watch() as watch:
+        finetune.fine_tune(**inputs, peft_config=config, method="lora", seed=0)
+    assert_all_counts(watch, "finetune")
+    assert {"metrics", "timing"} <= watch.ran and "hub" in watch.ran
+
+
+def test_numberless_modules_hand_no_number_to_encoders(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "EMBEDDINGS_CACHE", tmp_path)
+    picture = sorted((paths.ROOT / "data/sample/daquar").rglob("*.png"))[:1]
+    picture = picture or sorted((paths.ROOT / "data/sample/daquar").rglob("*.jpg"))[:1]
+    with Watch() as watch:
+        image, text = encoders.clip_encoders(
+            hub.model("sample:clip"), geometry="whole", device="cpu"
+        )
+        encoders.embed(image, picture)
+        encoders.embed(text, ["a lamp"])
+        sentence = hub.model("sample:all-MiniLM-L6-v2")
+        encoders.embed(encoders.sentence_encoder(sentence, device="cpu"), ["a lamp"])
+    assert_all_counts(watch, "encoders")
+    assert {"pictures", "hub", "embedding_cache"} <= watch.ran
+
+
+def test_numberless_modules_hand_no_number_to_scores():
+    model = hub.model("sample:SmolLM2-135M-Instruct")
+    with Watch() as watch:
+        lm = prompting.load(model.path, device="cpu")
+        prompting.score(lm, ["Ice is cold. Answer:"], [" True", " False"], batch_size=1)
+        prompting.generate(lm, ["Ice is"], max_new_tokens=2, batch_size=1, stop=("\n",))
+    assert_all_counts(watch, "prompting")
+
+
+def test_numberless_modules_hand_no_number_to_fusion():
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"id": list("abcd"), "question": "what", "image_id": list("xxyy")})
+    rows["answer"] = rows["label"] = ["bed", "lamp"] * 2
+    frames = dict.fromkeys(("train", "val", "test"), rows)
+    images, questions = {k: rng.random(3) for k in "xy"}, {"what": rng.random(2)}
+    options = {"classes": ["bed", "lamp"], "seeds": [0], "hidden_dim": 2, "device": "cpu"}
+    options |= {"epochs": 1, "batch_size": 2, "learning_rate": 0.1, "weight_decay": 0.0}
+    with Watch() as watch:
+        data = fusion.splits(frames, images, questions, classes=["bed", "lamp"], image_scale=1.0)
+        found = fusion.fit(Linear, (3, 2), data, frames, method="fusion", **options)
+        metrics.tidy(found["predictions"], classes=["bed", "lamp"])
+    assert_all_counts(watch, "fusion", "metrics")
+
+
+class Linear(torch.nn.Module):
+    def __init__(self, image_dim: int, question_dim: int, hidden_dim: int, n_classes: int) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(image_dim + question_dim, n_classes)
+
+    def forward(self, image: torch.Tensor, question: torch.Tensor) -> torch.Tensor:
+        return self.layer(torch.cat([image, question], dim=-1).float())
+
+
+def test_a_records_key_costs_nothing_the_second_time():
+    models = {"image_model": {"id": "sample:efficientnet-lite0"}}
+    runs.record_key("03_vqa_resnet_sbert", "sample", models)
+    begin = time.process_time()
+    for _ in range(1000):
+        runs.record_key("03_vqa_resnet_sbert", "sample", models)
+    assert time.process_time() - begin < 2
