@@ -141,7 +141,7 @@ def test_cross_validation_holds_each_question_once_apart_by_picture_and_never_lo
 def test_choices_are_compared_fold_by_fold(data):
     frames, images, questions = data
     settings = SimpleNamespace(**RECIPE, hidden_dim=8, image_scale=0.5, geometry="whole", seeds=[0])
-    run = SimpleNamespace(settings=settings, part=lambda key, compute, modules: compute())
+    run = SimpleNamespace(settings=settings, part=lambda _, function, inputs: function(**inputs))
     sets = {"whole": images, "crop": {k: np.zeros(5, np.float32) for k in images}}
     table = fusion.compare_choices(
         run,
