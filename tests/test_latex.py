@@ -18,7 +18,18 @@ import pytest
 from hypothesis import given, strategies
 from nbformat import v4
 
-from hw2_utils import finetune, hub, latex, metrics, paths, question_types, runs, statistics
+from hw2_utils import (
+    finetune,
+    folders,
+    hub,
+    latex,
+    metrics,
+    parameters,
+    paths,
+    question_types,
+    runs,
+    statistics,
+)
 from hw2_utils.errors import Hw2Error, InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -336,12 +347,12 @@ def named(notebook, function):
     text = "\n".join(
         c.source for c in nbformat.read(paths.NOTEBOOKS / f"{notebook}.ipynb", as_version=4).cells
     )
-    return set(re.findall(rf'run\.{function}\("(\w+)"', text))
+    return set(re.findall(rf'run\.{function}\(\s*"(\w+)"', text))
 
 
 def make_run(notebook, folder, profile="sample"):
     """A complete run with the tables and figures that the notebook writes, and its notebook as the runner leaves it."""
-    values = {**runs.declared_parameters(notebook), "profile": profile, "run_dir": str(folder)}
+    values = {**parameters.declared(notebook), "profile": profile, "run_dir": str(folder)}
     run = runs.start(notebook, {**values, **({"device": "cpu"} if "device" in values else {})})
     for role in ROLES[notebook[:2]]:
         run.models[role] = hub.Model(
@@ -371,6 +382,7 @@ def make_run(notebook, folder, profile="sample"):
                 v4.new_output("display_data", {"text/markdown": f"- `said` {line}"}),
             ]
     nbformat.write(executed, folder / "notebook.ipynb")
+    runs.add_notebook(folder)
 
 
 SOMETIMES = {
@@ -413,7 +425,7 @@ def project(made, tmp_path, monkeypatch):
 def change(folder, edit):
     record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     edit(record)
-    (folder / "result.json").write_text(json.dumps(record), encoding="utf-8")
+    folders.write_sealed(folder / "result.json", record)
 
 
 def without_tex(monkeypatch):
@@ -468,6 +480,7 @@ def test_a_run_that_does_not_hold_stops_the_build_and_names_the_notebook(
 
 def test_runs_made_by_hand_are_refused(project):
     (paths.RUNS / "sample/06_prompting/notebook.ipynb").unlink()
+    runs.add_notebook(paths.RUNS / "sample/06_prompting")  # the checksums again, of what is left
     with pytest.raises(InputError, match="06_prompting was made by hand"):
         latex.content("sample")
     (paths.RUNS / "sample").rename(paths.RUNS / "interactive")
@@ -480,8 +493,129 @@ def test_a_listing_that_is_not_what_ran_is_refused(project):
     place.write_text(
         place.read_text(encoding="utf-8").replace("class Fusion", "class Other"), encoding="utf-8"
     )
+    runs.add_notebook(place.parent)
     with pytest.raises(InputError, match="03_vqa_resnet_sbert is stale: a cell"):
         latex.content("sample")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tables/paired_tests.csv",
+        "tables/paired_tests.txt",
+        "predictions/full-test.parquet",
+        "figures/*.pdf",
+        "notebook.ipynb",
+    ],
+)
+def test_a_file_that_was_edited_stops_the_build(project, name):
+    run_dir = paths.RUNS / "sample/01_lora_roberta"
+    file = next(run_dir.glob(name))
+    name = file.relative_to(run_dir).as_posix()
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b"0.", b"9.", 1) if b"0." in data else data + b"\n")
+    with pytest.raises(InputError, match=f"{name} is missing or isn't what the run wrote"):
+        latex.build("sample")
+    assert not (latex.WRITEUP / "generated").exists()
+
+
+def test_another_runs_predictions_are_refused(project):
+    own, other = (paths.RUNS / "sample" / name for name in ("03_vqa_resnet_sbert", "04_vqa_clip"))
+    name = "predictions/fusion-test.parquet"
+    predictions("fusion", [0, 1], 24).to_parquet(own / name, index=False)
+    with pytest.raises(InputError, match=f"03_vqa_resnet_sbert.*{name}"):
+        latex.build("sample")
+    shutil.rmtree(own)
+    shutil.copytree(other, own)
+    with pytest.raises(InputError, match="a run of 04_vqa_clip, wanted is 03_vqa_resnet_sbert"):
+        latex.build("sample")
+
+
+# --------------------------------------------------------------------------------- whose files these are
+@pytest.mark.parametrize(
+    "name", ["generated/numbers.tex", "generated/tables/01-comparison.tex", "overleaf.zip"]
+)
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_a_file_that_no_writeup_wrote_stays_and_nothing_is_written(
+    project, monkeypatch, name, kind
+):
+    without_tex(monkeypatch)
+    place, mine = latex.WRITEUP / name, project / "mine.txt"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text("mine")
+    if kind == "file":
+        place.write_text("mine")
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        place.symlink_to(mine)
+    before = tree(project)
+    with pytest.raises(InputError, match="no writeup has written this file"):
+        latex.build("sample")
+    assert tree(project) == before
+
+
+def test_other_files_in_generated_stay_and_what_is_no_longer_written_goes(project, monkeypatch):
+    without_tex(monkeypatch)
+    latex.build("sample")
+    generated = latex.WRITEUP / "generated"
+    for name in ("mine.tex", "tables/mine.tex", ".hidden"):
+        (generated / name).write_text("mine")
+    (generated / "elsewhere").symlink_to(project / "runs")
+    folder = paths.RUNS / "sample/03_vqa_resnet_sbert"
+    for path in (folder / "tables").glob("sizes.*"):
+        path.unlink()
+    runs.add_notebook(folder)
+    latex.build("sample")
+    assert not (generated / "tables/03-sizes.tex").exists()
+    assert all(
+        (generated / n).read_text() == "mine" for n in ("mine.tex", "tables/mine.tex", ".hidden")
+    )
+    assert (generated / "elsewhere").is_symlink() and (project / "runs/sample").is_dir()
+
+
+def test_a_writeup_of_the_version_before_this_is_built_again(project, monkeypatch):
+    """That one left no list."""
+    without_tex(monkeypatch)
+    latex.build("sample")
+    first = tree(latex.WRITEUP)
+    (latex.WRITEUP / "generated" / latex.MANIFEST).unlink()
+    latex.build("sample")
+    assert tree(latex.WRITEUP) == first
+
+
+def test_a_killed_writeup_is_built_again(project, monkeypatch):
+    without_tex(monkeypatch)
+    latex.build("sample")
+    first, put = tree(latex.WRITEUP), folders.put_file
+
+    def stop(path, data):
+        if path.suffix == ".tex" and path.parent.name == "listings":
+            raise KeyboardInterrupt
+        put(path, data)
+
+    for start in ("nothing", "an earlier one"):
+        if start == "nothing":
+            shutil.rmtree(latex.WRITEUP / "generated")
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(folders, "put_file", stop)
+            latex.build("sample")
+        latex.build("sample")
+        assert tree(latex.WRITEUP) == first
+
+
+def test_a_full_disk_is_one_message(project):
+    generated = latex.WRITEUP / "generated"
+    generated.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(generated)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk can't be mounted here")
+    try:
+        with pytest.raises(Hw2Error, match="the disk is full") as error:
+            latex.build("sample")
+    finally:
+        subprocess.run(["umount", "-l", str(generated)], check=True)
+    assert error.value.exit_code == 1 and str(latex.WRITEUP) in error.value.where
 
 
 # ------------------------------------------------------------------------------------------------ what is built
@@ -494,12 +628,10 @@ def test_the_same_bytes_each_time(project, monkeypatch):
     )
     shutil.rmtree(latex.WRITEUP / "generated")
     (latex.WRITEUP / "generated").mkdir()
-    (latex.WRITEUP / "generated/left-over.tex").write_text("x")
+    (latex.WRITEUP / "generated/mine.tex").write_text("x")
     latex.build("sample")
-    assert (
-        tree(latex.WRITEUP / "generated") == first
-        and (latex.WRITEUP / "overleaf.zip").read_bytes() == archive
-    )
+    assert tree(latex.WRITEUP / "generated") == {**first, "mine.tex": b"x"}
+    assert (latex.WRITEUP / "overleaf.zip").read_bytes() == archive
 
 
 def test_one_changed_metric_changes_its_macro_its_cell_and_its_sentence_only(project):
@@ -513,7 +645,13 @@ def test_one_changed_metric_changes_its_macro_its_cell_and_its_sentence_only(pro
         )
         row["value"] = 0.4321
 
-    change(paths.RUNS / "sample/01_lora_roberta", edit)
+    folder = paths.RUNS / "sample/01_lora_roberta"
+    change(folder, edit)
+    file = folder / "tables" / "comparison.csv"  # a pivot of the same rows
+    table = pd.read_csv(file, index_col=0, dtype=str, keep_default_na=False)
+    table.loc["accuracy", "full"] = "0.4321"
+    table.to_csv(file, lineterminator="\n")
+    runs.add_notebook(folder)  # as a run that came to this would have written it
     after = latex.content("sample")
     lines = {
         name: [
@@ -751,6 +889,7 @@ def test_the_pdf_is_whole_says_that_it_is_a_sample_and_shows_hostile_text(projec
 def test_what_a_section_needs_and_no_run_has_stops_the_build(project):
     for path in (paths.RUNS / "sample/02_lora_tinybert/tables").glob("model_size.*"):
         path.unlink()
+    runs.add_notebook(paths.RUNS / "sample/02_lora_tinybert")
     with pytest.raises(
         Hw2Error, match=r"sections/problem1\.tex:\d+: .*No run has made tables/02-model_size"
     ):
