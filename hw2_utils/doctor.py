@@ -8,12 +8,13 @@ import platform
 import re
 import shutil
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from hw2_utils import hub, paths, profiles, timing
+from hw2_utils import hub, paths, profiles, references, timing
 from hw2_utils.errors import Hw2Error
 
 LOCKS = ("requirements.txt", "requirements-sample-models.txt")
@@ -41,23 +42,7 @@ def _checks(profile: str) -> Iterator[tuple]:
     yield version in SpecifierSet(wanted), f"Python {version}, needed {wanted}", "use such a Python"
     wrong = _not_as_locked()
     yield not wrong, f"packages not as locked: {', '.join(wrong) or 'none'}", "make venv"
-    models = {
-        t[k]
-        for t in tables.values()
-        if isinstance(t, dict)
-        for k in profiles.MODEL_PARAMETERS
-        if k in t
-    }
-    wanted = [
-        *(("model", name) for name in sorted(models)),
-        *(("data", value) for value in tables["all"].values()),
-    ]
-    for kind, name in wanted:
-        try:
-            path = hub.model(name).path if kind == "model" else paths.ROOT / hub.data_path(name)
-            yield path.exists(), f"{kind} {name}", "see data/README.md"
-        except Hw2Error as error:
-            yield False, f"{kind} {name}: {error.what}", error.todo
+    yield from _files(tables)
     disk = next(p for p in (paths.RUNS, *paths.RUNS.parents) if p.exists())
     free, needed = shutil.disk_usage(disk).free / 2**30, tables["needs"]["disk_gib"]
     yield free > needed, f"disk: {free:.0f} GiB free, needed {needed}", "free some space"
@@ -84,6 +69,26 @@ def _checks(profile: str) -> Iterator[tuple]:
         "only for the PDF: install TeX Live, see README.md",
         "useful",
     )
+
+
+def _files(tables: Mapping[str, Any]) -> Iterator[tuple]:
+    """A profile's models, each with what is known of its public reference outputs, and data."""
+    read = [t for t in tables.values() if isinstance(t, dict)]
+    models = {t[k] for t in read for k in profiles.MODEL_PARAMETERS if k in t}
+    for name in sorted(models):
+        model = None
+        try:
+            model = hub.model(name)
+            yield True, f"model {name}", ""
+        except Hw2Error as error:
+            yield False, f"model {name}: {error.what}", error.todo
+        yield True, f"reference outputs of {name}: {references.state(name, model)}", ""
+    for value in tables["all"].values():
+        try:
+            path = paths.ROOT / hub.data_path(value)
+            yield path.exists(), f"data {value}", "see data/README.md"
+        except Hw2Error as error:
+            yield False, f"data {value}: {error.what}", error.todo
 
 
 def _not_as_locked() -> list[str]:

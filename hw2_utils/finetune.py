@@ -601,6 +601,7 @@ def run_methods(
             run.add_predictions(result["predictions"], file=file, classes=classes)
             if result["timing_note"]:
                 run.note(f"{method}, seed {seed}: {result['timing_note']}")
+                run.disturbed.append(method)
         for name in TIMES:
             times = {seed: result[name] for seed, result in results.items()}
             run.add_metrics(
@@ -657,31 +658,14 @@ COSTS = (
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """The comparison's table: costs of training and quality on test as rows, methods as columns, means over seeds."""
+    """The comparison's table: costs of training and quality on test as rows, methods as columns, means over seeds.
+
+    Below the accuracy stands its standard deviation over seeds.
+    """
     names = (*COSTS, "accuracy", "f1_weighted", "f1_macro", "recall_macro", "loss")
     kept = rows[(rows["split"] != "val") & rows["seed"].isna() & rows["name"].isin(names)]
     table = kept.pivot(index="name", columns="method", values="value")
-    return table.reindex(
-        index=[n for n in names if n in table.index], columns=kept["method"].unique()
-    )
-
-
-def savings(rows: pd.DataFrame) -> pd.Series:
-    """LoRA's cost divided by that of full fine-tuning, for each cost."""
-    costs = summary(rows).reindex(COSTS).dropna(how="all")
-    return costs["lora"] / costs["full"]
-
-
-def saving_sentences(rows: pd.DataFrame, *, n_seeds: int) -> list[str]:
-    """What LoRA costs beside full fine-tuning, in numbers that the table holds too."""
-    table, share = summary(rows), savings(rows)
-    basis = {
-        "params_trainable": "parameters",
-        "train_time_s": f"s, means over {n_seeds} seed(s)",
-        "peak_memory_mib": "MiB, one measurement each",
-    }
-    return [
-        f"`lora` has {share[name]:.1%} of `full`'s {name} ({table.loc[name, 'lora']:,.0f} against "
-        f"{table.loc[name, 'full']:,.0f} {unit})."
-        for name, unit in basis.items()
-    ]
+    spread = "accuracy, SD over seeds"
+    table.loc[spread] = metrics.seed_spread(rows)
+    order = [n for n in (*COSTS, "accuracy", spread, *names[len(COSTS) + 1 :]) if n in table.index]
+    return table.reindex(index=order, columns=kept["method"].unique())

@@ -448,6 +448,7 @@ def run_methods(
         result = run.part(f"{method}, all seeds", fit, inputs, measured=True)
         if result["timing_note"]:
             run.note(f"{method}: {result['timing_note']}")
+            run.disturbed.append(method)
         curves.append(result["curve"].assign(method=method))
         run.add_predictions(result["predictions"], file=method, classes=classes)
         run.add_metrics(

@@ -20,15 +20,12 @@ import nbformat
 import pandas as pd
 
 from hw2_utils import (
-    finetune,
     folders,
-    metrics,
     parameters,
     paths,
     plots,
     profiles,
     runs,
-    statistics,
 )
 from hw2_utils.errors import Hw2Error, disk_explained, explained, require
 
@@ -43,8 +40,6 @@ SOURCES = (
     "latexmkrc",
     "sections/*",
 )  # what a writeup is compiled from, beside generated/
-LORA = ("01", "02")  # the notebooks that compare full fine-tuning and LoRA
-FLOORS = {"01": 0.6, "02": 0.5, "03": 0.35, "04": 0.35}  # test accuracy that the assignment expects
 PLAIN = re.compile(
     r"[A-Za-z0-9 .,:;()=?!@/+À-ÿ–—‘’“”…·°±≥≤≠≈→−]"
 )  # what preamble.tex can print as it is
@@ -143,7 +138,7 @@ def content(profile: str) -> dict[str, str | bytes]:
         frames = _frames(record)
         macros += _macros(number, record, frames)
         files |= _from_cells(number, record)
-        for name, lines in _sentences(number, record, frames).items():
+        for name, lines in record.data["sentences"].items():
             files[f"sentences/{number}-{name}.tex"] = items(lines)
         for name in record.data["files"]:
             if name.endswith(".txt"):
@@ -244,34 +239,8 @@ def _macros(
         yield name, value, f"run {record.id} of {record.notebook}, " + " ".join(source.split())
 
 
-def _sentences(
-    number: str, record: runs.Record, frames: Mapping[str, pd.DataFrame]
-) -> dict[str, list[str]]:
-    """Of each table of tests its sentences; whether the assignment's floor is reached, and what LoRA saves."""
-    tests = {name: frame for name, frame in frames.items() if "p_holm" in frame}
-    found = {
-        name: [_sentence(str(key), row) for key, row in frame.iterrows()]
-        for name, frame in tests.items()
-    }
-    if number in FLOORS:
-        compared = tests["paired_tests"].index[0].split(" - ")
-        found["floor"] = [metrics.floor_sentence(record.metrics, compared, FLOORS[number])]
-    if number in LORA:
-        seeds = record.data["run"]["settings"]["seeds"]
-        found["savings"] = finetune.saving_sentences(record.metrics, n_seeds=len(seeds))
-    return found
-
-
-def _sentence(key: str, row: pd.Series) -> str:
-    methods, _, group = key.partition(": ")
-    counts = [int(row.get(name, 0)) for name in ("n", "n_clusters")]
-    outcome = statistics.Paired(*row[["difference", "low", "high", "p_holm"]], *counts)
-    names = [f"`{method}`" for method in methods.split(" - ")]
-    return statistics.sentence(outcome, *names, "accuracy" + f" on {group}" * bool(group))
-
-
 def _from_cells(number: str, record: runs.Record) -> dict[str, str]:
-    """Listings, and sentences that a cell has printed, of the notebook's tagged cells; what is shown is what ran."""
+    """Listings of the notebook's tagged cells; what is shown is what ran."""
     place, files = record.folder / "notebook.ipynb", {}
     todo = f"python -m hw2_utils run {record.notebook}"
     by_hand = f"the run of {record.notebook} was made by hand"
@@ -281,7 +250,7 @@ def _from_cells(number: str, record: runs.Record) -> dict[str, str]:
     for c in nbformat.read(parameters.notebook_path(record.notebook), as_version=4).cells:
         done = ran.get(c.id)
         require(
-            not c.metadata.keys() & {"listing", "sentences"} or done and done.source == c.source,
+            "listing" not in c.metadata or done and done.source == c.source,
             f"the run of {record.notebook} is stale: a cell has changed since",
             where=paths.short(place),
             todo=todo,
@@ -290,13 +259,6 @@ def _from_cells(number: str, record: runs.Record) -> dict[str, str]:
             source = "\n\n\n".join([c.source, *map(_function, about.get("functions", []))])
             label = f"{number}-{about['name']}"
             files[f"listings/{label}.tex"] = listing(source, caption=about["caption"], label=label)
-        if about := c.metadata.get("sentences"):
-            said = "\n".join(
-                o.get("text") or o.get("data", {}).get("text/markdown", "") for o in done.outputs
-            )
-            files[f"sentences/{number}-{about['name']}.tex"] = items(
-                filter(None, said.splitlines())
-            )
     return files
 
 

@@ -1,21 +1,23 @@
 """Metrics of predictions: one number each, or tidy rows with bootstrap intervals.
 
-A predictions frame has one row an example, method and seed: `id`, `split`, `method`, `seed` (nullable
-integer; null = deterministic), `label`, `prediction` (strings, never null), `log_probs` (natural logarithms
-in the order of `classes`, or null), and `image_id` or `topic` where there is one.
+A predictions frame has one row an example, method and seed: `id`, `split`, `method`, `seed`
+(nullable integer; null = deterministic), `label`, `prediction` (strings, never null), `log_probs`
+(natural logarithms in the order of `classes`, or null), and `image_id` or `topic` where there is
+one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from hw2_utils import paths
-from hw2_utils.statistics import align, by_seed, require, resamples
+from hw2_utils import inference, paths
+from hw2_utils.errors import require
+from hw2_utils.inference import Estimate, align, by_seed, resamples
 
 
 def _one_hot(codes: np.ndarray, width: int) -> sparse.csr_array:
@@ -25,69 +27,76 @@ def _one_hot(codes: np.ndarray, width: int) -> sparse.csr_array:
 
 
 def wup_similarities(classes: Sequence[str]) -> pd.DataFrame | None:
-    """Wu-Palmer similarities of the answers (scripts/make_wups.py), or None where the table lacks one of them."""
+    """Wu-Palmer similarities of the answers (scripts/make_wups.py); None where one is not there."""
     table = pd.read_csv(paths.CONFIG / "wups.csv", index_col="answer", dtype={"answer": str})
     return table.loc[list(classes), list(classes)] if set(classes) <= set(table.index) else None
 
 
-def _from_labels(
-    frame: pd.DataFrame, weights: np.ndarray, similarity: pd.DataFrame | None
-) -> dict[str, np.ndarray]:
-    """name -> [r]: the metrics of r samples in which example i occurs weights[i, r] times."""
+# The metrics of r samples, in which example i occurs weights[i, r] times: name -> [r].
+Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+def _from_labels(frame: pd.DataFrame, similarity: pd.DataFrame | None) -> Measure:
     codes, union = pd.factorize(pd.concat([frame["label"], frame["prediction"]]))
     gold, guessed = (_one_hot(part, len(union)) for part in np.split(codes, 2))
-    support, claimed, hits = (
-        gold @ weights,
-        guessed @ weights,
-        (gold * guessed) @ weights,
-    )  # [classes, r]
-    f1, n, found = 2 * hits / np.maximum(support + claimed, 1), weights.sum(axis=0), {}
+    right = gold * guessed
     if similarity is not None:
         alike = similarity.to_numpy()[
             similarity.index.get_indexer(frame["label"]),
             similarity.columns.get_indexer(frame["prediction"]),
         ]
-        found["wups_0.9"] = np.where(alike >= 0.9, alike, 0.1 * alike) @ weights / n
-    return found | {
-        "accuracy": hits.sum(axis=0) / n,
-        "f1_weighted": (f1 * support).sum(axis=0) / n,
-        "f1_macro": f1.sum(axis=0) / (support + claimed > 0).sum(axis=0),
-        "recall_macro": (hits / np.maximum(support, 1)).sum(axis=0) / (support > 0).sum(axis=0),
-        "unparsed_rate": frame["prediction"].eq("unparsed").to_numpy(float) @ weights / n,
-    }
+
+    def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
+        support, claimed, hits = gold @ weights, guessed @ weights, right @ weights  # [classes, r]
+        f1, n, found = 2 * hits / np.maximum(support + claimed, 1), weights.sum(axis=0), {}
+        if similarity is not None:
+            found["wups_0.9"] = np.where(alike >= 0.9, alike, 0.1 * alike) @ weights / n
+        return found | {
+            "f1_weighted": (f1 * support).sum(axis=0) / n,
+            "f1_macro": f1.sum(axis=0) / (support + claimed > 0).sum(axis=0),
+            "recall_macro": (hits / np.maximum(support, 1)).sum(axis=0) / (support > 0).sum(axis=0),
+        }
+
+    return measure
 
 
-def _from_log_probs(
-    frame: pd.DataFrame, weights: np.ndarray, classes: Sequence
-) -> dict[str, np.ndarray]:
-    """As above; a metric that can't be had is left out."""
+def _from_log_probs(frame: pd.DataFrame, classes: Sequence[str]) -> Measure:
+    """A metric that can't be had is left out."""
     if "log_probs" not in frame or frame["log_probs"].isna().any():
-        return {}
-    log_probs, n = np.array(frame["log_probs"].tolist(), dtype=float), weights.sum(axis=0)
+        return lambda weights: {}
+    log_probs = np.array(frame["log_probs"].tolist(), dtype=float)
     gold = pd.Index(classes).get_indexer(frame["label"])  # -1: outside the classes
     losses = -log_probs[np.arange(len(gold)), gold]
     right, confidence = log_probs.argmax(axis=1) == gold, np.exp(log_probs.max(axis=1))
-    bins = _one_hot(np.clip(np.ceil(confidence * 15).astype(int) - 1, 0, 14), 15)
-    found = {"ece": np.abs(bins @ ((right - confidence)[:, None] * weights)).sum(axis=0) / n}
-    if len(classes) > 5:
-        found["accuracy_top5"] = (
-            ((gold >= 0) & ((log_probs > -losses[:, None]).sum(axis=1) < 5)) @ weights / n
-        )
-    if (gold >= 0).all() and np.isfinite(losses).all():
-        found["loss"] = losses @ weights / n
-    if len(classes) == 2 and (gold >= 0).all():
-        found["brier"] = (np.exp(log_probs[:, 1]) - gold) ** 2 @ weights / n
-    if len(classes) == 2 and set(gold) == {0, 1}:
-        scores, rank = np.unique(log_probs[:, 1] - log_probs[:, 0], return_inverse=True)
-        negative, positive = (
-            _one_hot(rank[gold == k], len(scores)) @ weights[gold == k] for k in (0, 1)
-        )
+    gaps = _one_hot(np.clip(np.ceil(confidence * 15).astype(int) - 1, 0, 14), 15)
+    gaps = gaps * (right - confidence)
+    two = len(classes) == 2 and (gold >= 0).all()
+    ranked = _auroc(log_probs, gold) if two and set(gold) == {0, 1} else None
+
+    def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
+        n = weights.sum(axis=0)
+        found = {"ece": np.abs(gaps @ weights).sum(axis=0) / n}
+        if (gold >= 0).all() and np.isfinite(losses).all():
+            found["loss"] = losses @ weights / n
+        if two:
+            found["brier"] = (np.exp(log_probs[:, 1]) - gold) ** 2 @ weights / n
+        return found | (ranked(weights) if ranked else {})
+
+    return measure
+
+
+def _auroc(log_probs: np.ndarray, gold: np.ndarray) -> Measure:
+    scores, rank = np.unique(log_probs[:, 1] - log_probs[:, 0], return_inverse=True)
+    at_rank = [_one_hot(rank, len(scores)) * (gold == k) for k in (0, 1)]
+
+    def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
+        negative, positive = (own @ weights for own in at_rank)
         wins = (positive * (negative.cumsum(axis=0) - negative / 2)).sum(axis=0)
-        with np.errstate(
-            invalid="ignore"
-        ):  # a resample of one class has none: NaN, left out of the interval
-            found["auroc"] = wins / (positive.sum(axis=0) * negative.sum(axis=0))
-    return found
+        # a resample of one class has none: NaN, left out of the interval
+        with np.errstate(invalid="ignore"):
+            return {"auroc": wins / (positive.sum(axis=0) * negative.sum(axis=0))}
+
+    return measure
 
 
 def predictions(
@@ -116,9 +125,10 @@ def predictions(
 
 
 def majority(splits: Mapping[str, pd.DataFrame], *, classes: Sequence[str]) -> pd.DataFrame:
-    """The blind baseline: the training split's class frequencies for every example, chosen without looking at test.
+    """The blind baseline: the training split's class frequencies for every example.
 
-    Its prediction is the most frequent training class; its loss is the cross-entropy of those frequencies.
+    Its prediction is the most frequent training class; its loss is the cross-entropy of those
+    frequencies. Test is not looked at.
     """
     counts = splits["train"]["label"].value_counts().reindex(classes, fill_value=0).to_numpy(float)
     with np.errstate(divide="ignore"):
@@ -139,11 +149,11 @@ def majority(splits: Mapping[str, pd.DataFrame], *, classes: Sequence[str]) -> p
 
 
 def check_predictions(frame: pd.DataFrame, classes: Sequence[str]) -> None:
-    """Refuse (Hw2Error) a frame that breaks the contract above; the message holds the first bad row.
+    """Refuse (Hw2Error) a frame that breaks the contract above; the message holds the first row.
 
-    That is: no rows, a missing column, a label or prediction that isn't a string, the same (id, split,
-    method, seed) twice, log_probs of another length than `classes`, with NaN or +inf, or of probabilities
-    that don't add up to 1 (tolerance 0.001).
+    That is: no rows, a missing column, a label or prediction that isn't a string, the same (id,
+    split, method, seed) twice, log_probs of another length than `classes`, with NaN or +inf, or of
+    probabilities that don't add up to 1 (tolerance 0.001).
     """
     keys, frame = ["id", "split", "method", "seed"], frame.reset_index(drop=True)
     missing = sorted({*keys, "label", "prediction"} - set(frame))
@@ -175,15 +185,86 @@ def check_predictions(frame: pd.DataFrame, classes: Sequence[str]) -> None:
         )
 
 
-def _interval(values: np.ndarray, name: str) -> dict[str, float | None]:
-    """95 % percentile interval, or nulls.
+SHARES = ("accuracy", "accuracy_top5", "unparsed_rate")  # each example counts 0 or 1
 
-    Null where no resample differs (7 right of 7 would claim certainty) and for `ece`, whose plain bootstrap
-    is biased upwards.
+
+def _shares(frame: pd.DataFrame, classes: Sequence[str]) -> dict[str, np.ndarray]:
+    """name -> [n] of 0 and 1: the metrics that are shares of the examples."""
+    found = {
+        "accuracy": (frame["label"] == frame["prediction"]).to_numpy(float),
+        "unparsed_rate": (frame["prediction"] == "unparsed").to_numpy(float),
+    }
+    given = "log_probs" in frame and not frame["log_probs"].isna().any()
+    if given and len(classes) > 5:
+        log_probs = np.array(frame["log_probs"].tolist(), dtype=float)
+        gold = pd.Index(classes).get_indexer(frame["label"])
+        own = log_probs[np.arange(len(gold)), gold][:, None]
+        found["accuracy_top5"] = ((gold >= 0) & ((log_probs > own).sum(axis=1) < 5)).astype(float)
+    return found
+
+
+def _estimate(each: Sequence[np.ndarray], units: np.ndarray, *, seeded: bool) -> Estimate | None:
+    """Mean and its variances over seeds and examples; None where one seed tells of no others."""
+    if seeded and len(each) == 1:
+        return None
+    seeds = (inference.over_seeds([values.mean() for values in each]),) if seeded else ()
+    mean = np.mean(each, axis=0)
+    examples = inference.over_examples(mean, units)
+    return Estimate(float(mean.mean()), examples, int(units.max()) + 1, seeds)
+
+
+def _bounds(estimate: Estimate | None, n: int) -> dict[str, float | None]:
+    if estimate is None:
+        return {"low": None, "high": None}
+    low, high = inference.share_interval(estimate, n)
+    return {"low": low, "high": high}
+
+
+def _share_rows(
+    seeds: Mapping[int | None, pd.DataFrame], units: np.ndarray, classes: Sequence[str]
+) -> list[dict]:
+    each = [_shares(frame, classes) for frame in seeds.values()]
+    rows = []
+    for name in each[0]:
+        if not all(name in own for own in each):
+            continue
+        values = [own[name] for own in each]
+        found = {
+            key: _estimate([v], units, seeded=False) for key, v in zip(seeds, values, strict=True)
+        }
+        if None not in seeds:
+            found[None] = _estimate(values, units, seeded=True)
+        mean = float(np.mean(values))
+        rows += [
+            {"seed": key, "name": name, "value": e.value if e else mean, **_bounds(e, len(units))}
+            for key, e in found.items()
+        ]
+    return rows
+
+
+def _percentiles(values: np.ndarray, name: str) -> dict[str, float | None]:
+    """95 % percentile interval of a bootstrap, or nulls.
+
+    Null where no resample differs, and for `ece`, whose plain bootstrap is biased upwards.
     """
     finite = values[np.isfinite(values)] if name != "ece" else values[:0]
     low, high = np.quantile(finite, (0.025, 0.975)).tolist() if len(finite) else (0.0, 0.0)
     return {"low": low, "high": high} if high - low > 1e-12 else {"low": None, "high": None}
+
+
+def _over_seeds(draws: Sequence[np.ndarray], name: str, n_units: int) -> dict[str, float | None]:
+    """t interval of a metric's mean over seeds: the bootstrap's variance and that over seeds."""
+    mean = np.mean(draws, axis=0)
+    sample = mean[1:][np.isfinite(mean[1:])]
+    if len(draws) == 1 or len(sample) == 0 or name == "ece" or np.ptp(sample) < 1e-12:
+        return {"low": None, "high": None}
+    seeds = inference.over_seeds([values[0] for values in draws])
+    examples = float(np.var(sample, ddof=1)), n_units - 1
+    estimate = Estimate(float(mean[0]), examples, n_units, (seeds,))
+    margin = estimate.margin()
+    lowest, highest = (-np.inf, np.inf) if name == "loss" else (0.0, 1.0)
+    low, high = max(estimate.value - margin, lowest), min(estimate.value + margin, highest)
+    return {"low": low, "high": high}
 
 
 def _rows(
@@ -197,37 +278,26 @@ def _rows(
     seeds = by_seed(block)
     frames = align(list(seeds.values()), cluster=cluster)
     units = pd.factorize(frames[0][cluster or "id"], sort=True)[0]
-    samples = chain([np.ones((units.max() + 1, 1))], resamples(units.max() + 1, **draw))
-    parts = [
-        [
-            _from_labels(frame, weights[units], similarity)
-            | _from_log_probs(frame, weights[units], classes)
-            for frame in frames
-        ]
-        for weights in samples
-    ]
-    draws = {
-        (key, name): np.concatenate(
-            [part[i][name] for part in parts]
-        )  # the sample itself comes first
-        for i, key in enumerate(seeds)
-        for name in parts[0][i]
-    }
-    draws |= {
-        (None, name): np.mean([draws[key, name] for key in seeds], axis=0)
-        for name in parts[0][0]
-        if all((key, name) in draws for key in seeds)
-    }
-    return [
-        {
-            "seed": key,
-            "name": name,
-            "value": float(values[0]),
-            **_interval(values[1:], name),
-            "n": len(units),
-        }
-        for (key, name), values in draws.items()
-    ]
+    n_units = int(units.max()) + 1
+    rows = _share_rows(dict(zip(seeds, frames, strict=True)), units, classes)
+    measures = [(_from_labels(f, similarity), _from_log_probs(f, classes)) for f in frames]
+    samples = chain([np.ones((n_units, 1))], resamples(n_units, **draw))
+    parts = []
+    for drawn in samples:
+        weights = drawn[units]
+        parts.append([labels(weights) | log_probs(weights) for labels, log_probs in measures])
+    for name in parts[0][0]:  # the sample itself comes first in each array of draws
+        if not all(name in own for own in parts[0]):
+            continue
+        draws = [np.concatenate([part[i][name] for part in parts]) for i in range(len(frames))]
+        for key, values in zip(seeds, draws, strict=True):
+            bounds = _percentiles(values[1:], name)
+            rows.append({"seed": key, "name": name, "value": float(values[0]), **bounds})
+        if None not in seeds:
+            mean = float(np.mean([values[0] for values in draws]))
+            bounds = _over_seeds(draws, name, n_units)
+            rows.append({"seed": None, "name": name, "value": mean, **bounds})
+    return [{**row, "n": len(units)} for row in rows]
 
 
 def tidy(
@@ -240,21 +310,27 @@ def tidy(
     seed: int = 0,
     n_resamples: int = 2000,
 ) -> list[dict]:
-    """Rows {method, split, group, seed, name, value, low, high, n}, one a method, split, group, seed, metric.
+    """Rows {method, split, group, seed, name, value, low, high, n}, one for each of the first five.
 
-    F1 is scikit-learn's over the union of labels and predictions; `recall_macro` the mean recall of the
-    classes that occur in `label`; `loss` the mean negative log-likelihood of the label in nats; `ece` has 15
-    equal-width bins of the top class's probability (Guo et al. 2017); `brier` (two classes) is the mean of
-    (p - 1[label])^2 for one class (Brier 1950, halved); `auroc` (two classes) ranks by log p of one class minus
-    log p of the other; `accuracy_top5` (more than five classes) counts a label among the five likeliest; `wups_0.9`
-    (with `similarity`, see `wup_similarities`) is the mean similarity of label and prediction, a tenth of it below 0.9
-    (WUPS of Malinowski & Fritz 2014, for single answers). A metric that can't be had is no row: `loss`, `brier` and `auroc` where a
-    label is outside `classes` (it counts as wrong), `loss` where a label has probability zero (it is infinite), and
-    all that need log_probs where one is null.
-    A seeded method also has rows with seed None: the mean over its seeds. low, high: 95 % percentile
-    bootstrap over examples, or over `cluster` (a column), the seeds kept together; None where there is none.
-    `groups`: Series with the predictions' index; their values name the groups (null = in none). Raises Hw2Error
-    for what `check_predictions` refuses, and for seeds that don't hold the same examples.
+    F1 is scikit-learn's over the union of labels and predictions; `recall_macro` the mean recall of
+    the classes that occur in `label`; `loss` the mean negative log-likelihood of the label in nats;
+    `ece` has 15 equal-width bins of the top class's probability (Guo et al. 2017); `brier` (two
+    classes) is the mean of (p - 1[label])^2 for one class (Brier 1950, halved); `auroc` (two
+    classes) ranks by log p of one class minus log p of the other; `accuracy_top5` (more than five
+    classes) counts a label among the five likeliest; `wups_0.9` (with `similarity`, see
+    `wup_similarities`) is the mean similarity of label and prediction, a tenth of it below 0.9
+    (WUPS of Malinowski & Fritz 2014, for single answers). A metric that can't be had is no row:
+    `loss`, `brier` and `auroc` where a label is outside `classes` (it counts as wrong), `loss`
+    where a label has probability zero (it is infinite), and all that need log_probs where one is
+    null.
+    A seeded method also has rows with seed None: the mean over its seeds. low, high: a 95 %
+    interval over examples, or over `cluster` (a column); with seed None over seeds too, and None
+    where there is one seed alone. Shares have the interval of `inference.share_interval`, which
+    holds near 0 and 1, other metrics a percentile bootstrap (over seeds a t interval with its
+    variance); None where there is none.
+    `groups`: Series with the predictions' index; their values name the groups (null = in none).
+    Raises Hw2Error for what `check_predictions` refuses, and for seeds that don't hold the same
+    examples.
     """
     check_predictions(predictions, classes)
     blocks = {"all": predictions}
@@ -262,7 +338,7 @@ def tidy(
         names = set(series.dropna().astype(str))
         require(
             series.index.equals(predictions.index) and blocks.keys().isdisjoint(names),
-            f"{key!r} has another index than the predictions, or a name of {sorted(names)} is taken",
+            f"{key!r} has another index than the predictions, or one of {sorted(names)} is taken",
             where="groups",
             todo="make it from a column, as in predictions['id'].map(types)",
         )
@@ -286,15 +362,23 @@ def value(rows: pd.DataFrame, method: str, name: str = "accuracy", **where: str)
 
 
 def overview(rows: pd.DataFrame, **where: str) -> pd.DataFrame:
-    """One row a method: its metrics over seeds, the accuracy's 95 % interval beside it."""
+    """One row a method: metrics over seeds, and the accuracy's 95 % interval and seed spread."""
     kept = over_seeds(rows, **where)
-    table = kept.pivot(index="method", columns="name", values="value").reindex(
-        kept["method"].unique()
-    )
+    table = kept.pivot(index="method", columns="name", values="value")
+    table = table.reindex(kept["method"].unique())
     bounds = kept[kept["name"] == "accuracy"].set_index("method")[["low", "high"]]
-    return bounds.join(table).rename_axis(columns=None)[
-        ["accuracy", "low", "high", *table.columns.drop("accuracy")]
-    ]
+    table = bounds.join(table).join(seed_spread(rows, **where)).rename_axis(columns=None)
+    first = ["accuracy", "low", "high", "SD over seeds"]
+    return table[[*first, *table.columns.drop(first)]]
+
+
+def seed_spread(
+    rows: pd.DataFrame, *, split: str = "test", group: str = "all", name: str = "accuracy"
+) -> pd.Series:
+    """Standard deviation over seeds of a metric by method; a deterministic method has none."""
+    own = (rows["split"] == split) & (rows["group"] == group) & (rows["name"] == name)
+    seeded = rows[own & rows["seed"].notna()]
+    return seeded.groupby("method")["value"].std().rename("SD over seeds")
 
 
 def floor_sentence(rows: pd.DataFrame, methods: Sequence[str], floor: float) -> str:

@@ -45,6 +45,7 @@ TYPES: tuple[str, ...] = (
     "utility_affordance",
     "absurd",
 )
+MIN_QUESTIONS = 20  # of a type in the test data, for its accuracy to enter a mean over types
 SUPPORT_TYPES = ("positional_reasoning", "object_recognition")  # what `bare_support` may be
 
 
@@ -82,7 +83,7 @@ SPELLINGS = {
 
 def compiled(pattern: str) -> re.Pattern[str]:
     """A pattern of the table, its parts filled in."""
-    while "<" in pattern:
+    while re.search(r"<\w+>", pattern):  # "(?<!" begins no part
         pattern = re.sub(r"<(\w+)>", lambda part: TABLE["parts"][part[1]], pattern)
     return re.compile(pattern)
 
@@ -149,6 +150,21 @@ def type_column(questions: pd.Series, *, bare_support: str = "positional_reasoni
         )
     types = {text: question_type(text, bare_support=bare_support) for text in questions.unique()}
     return questions.map(types).astype("str").rename("question_type")
+
+
+def counted_and_rare(
+    types: pd.Series, *, minimum: int = MIN_QUESTIONS
+) -> tuple[list[str], dict[str, int]]:
+    """The types with at least `minimum` questions, and how many the others that occur have.
+
+    Only the first belong in a mean over types: an accuracy over a handful of questions is mostly chance (over 20,
+    its 95 % interval is up to 0.4 wide), the mean gives it the weight of a type with hundreds, and one miss of a
+    single question sets the harmonic mean to 0. The others are to be listed, not dropped in silence.
+    """
+    counts = types.value_counts()
+    sizes = {name: int(counts[name]) for name in TYPES if name in counts}
+    counted = [name for name, size in sizes.items() if size >= minimum]
+    return counted, {name: size for name, size in sizes.items() if size < minimum}
 
 
 def rules_table() -> pd.DataFrame:

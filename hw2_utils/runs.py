@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import fastjsonschema
 
-from hw2_utils import folders, hub, keys, parameters, parts, paths, profiles, timing
+from hw2_utils import folders, hub, keys, parameters, parts, paths, profiles, references, timing
 from hw2_utils.errors import Hw2Error, InputError, require
 
 if (
@@ -64,12 +64,15 @@ class Run:
         for name in ("tables", "figures", "predictions"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.models: dict[str, hub.Model] = {}
+        self.references: dict[str, str] = {}
         self.data: dict[str, str] = {}
         self.parts: list[str] = []
         self.inputs: list[dict[str, str]] = []
         self.notes: list[str] = []
         self.sentences: dict[str, list[str]] = {}
-        self.disturbed: list[str] = []  # methods with a time that other work on the machine made longer
+        self.disturbed: list[
+            str
+        ] = []  # methods with a time that other work on the machine made longer
         self.metrics: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.predictions: list[pd.DataFrame] = []
         self.classes: list[str] = []
@@ -83,8 +86,14 @@ class Run:
         self._write("running")
 
     def model(self, role: str) -> hub.Model:
-        """Files of the model that a parameter names, verified and put on record."""
+        """Files of the model that a parameter names, verified and put on record.
+
+        So is the verdict on its outputs, which `references.hold` may refuse.
+        """
         self.models[role] = hub.model(getattr(self.settings, role))
+        self.references[role] = verdict = references.hold(self.models[role])
+        if not verdict.startswith(("passed", references.NONE)):
+            self.note(f"public reference of {self.models[role].id}: {verdict}")
         return self.models[role]
 
     def read(self, name: str, data: Any) -> None:
@@ -217,7 +226,10 @@ class Run:
             "parts": self.parts,
             "disturbed": self.disturbed,
         }
-        models = {role: model.record() for role, model in self.models.items()}
+        models = {
+            role: model.record() | {"reference": self.references[role]}
+            for role, model in self.models.items()
+        }
         run["key"] = record_key(self.notebook, self.parameters["profile"], models)
         record = {
             "schema": SCHEMA,
@@ -357,6 +369,12 @@ class Record:
         names = [name for name in self.files if name.startswith("predictions/")]
         frames = [pd.read_parquet(io.BytesIO(self.files[name])) for name in names]
         return pd.concat(frames, ignore_index=True)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table of the run, its first column as index."""
+        import pandas as pd
+
+        return pd.read_csv(io.BytesIO(self.files[f"tables/{name}.csv"]), index_col=0)
 
     def require_data(self, name: str, sha256: str) -> None:
         """Refuses a run that read other data than these."""

@@ -280,13 +280,13 @@ def sha256(path: Path) -> str:
 
 def write_pins(folder: Path, pins: dict[str, dict[str, dict[str, Any]]]) -> None:
     """pins.toml for what the folder serves: the given entries with the true hashes of its files."""
-    lines = []
+    lines, no_truth = [], ("sha256", "reference")  # random weights have other hashes and outputs
     for kind, table in pins.items():
         for name, pin in table.items():
             root = folder / "weights" if "url" in pin else folder / kind / name
             lines += [
                 f'\n[{kind}."{name}"]',
-                *(f"{k} = {json.dumps(v)}" for k, v in pin.items() if k != "sha256"),
+                *(f"{k} = {json.dumps(v)}" for k, v in pin.items() if k not in no_truth),
                 f'[{kind}."{name}".sha256]',
             ]
             lines += [f'"{f}" = "{sha256(root / f)}"' for f in pin.get("files", [pin.get("file")])]

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics as sk
 
 from hw2_utils.errors import Hw2Error
-from hw2_utils.metrics import check_predictions, tidy
-from hw2_utils.statistics import resamples
+from hw2_utils.inference import Estimate, over_examples, resamples, share_interval
+from hw2_utils.metrics import SHARES, check_predictions, overview, seed_spread, tidy
 
 CLASSES = ["a", "b", "c"]
 WORDS = st.sampled_from([*CLASSES, "unparsed"])
@@ -211,7 +212,6 @@ def brute_force(frame, metric, cluster, n_resamples, seed):
 
 
 SKLEARN = {
-    "accuracy": lambda f: sk.accuracy_score(f["label"], f["prediction"]),
     "f1_macro": lambda f: sk.f1_score(
         f["label"], f["prediction"], average="macro", zero_division=0
     ),
@@ -241,33 +241,87 @@ def test_intervals_equal_a_bootstrap_that_copies_rows_and_calls_scikit_learn(clu
         assert (row["low"], row["high"]) == pytest.approx(tuple(expected), rel=1e-5), name
 
 
-def test_the_seed_null_row_is_the_mean_over_seeds_with_seeds_resampled_together():
+def test_the_seed_null_row_is_the_mean_over_seeds_with_an_interval_over_seeds_and_examples():
     frame, classes = random_frame(np.random.default_rng(2), 80, n_classes=2, seeds=(3, 7, 11))
     rows = by_key(tidy(frame, classes=classes, n_resamples=200))
     assert {seed for _, seed, _ in rows} == {3, 7, 11, None}
     names = {name for _, _, name in rows}
-    assert names == {
-        "accuracy",
-        "f1_weighted",
-        "f1_macro",
-        "recall_macro",
-        "loss",
-        "auroc",
-        "brier",
-        "ece",
-        "unparsed_rate",
-    }
+    others = {"f1_weighted", "f1_macro", "recall_macro", "loss", "auroc", "brier", "ece"}
+    assert names == others | {"accuracy", "unparsed_rate"}
     for name in names:
         mean = np.mean([rows["all", seed, name]["value"] for seed in (3, 7, 11)])
         assert rows["all", None, name]["value"] == pytest.approx(mean)
-
-    def seed_mean(copied):
-        return np.mean([SKLEARN["f1_macro"](copied[copied["seed"] == seed]) for seed in (3, 7, 11)])
-
-    expected = brute_force(frame, seed_mean, None, n_resamples=200, seed=0)
     row = rows["all", None, "f1_macro"]
-    assert (row["low"], row["high"]) == pytest.approx(tuple(expected))
+    draws = np.concatenate(list(resamples(80, n_resamples=200, seed=0)), axis=1).astype(int)
+    parts = [frame[frame["seed"] == seed].sort_values("id") for seed in (3, 7, 11)]
+    values = [
+        np.mean([SKLEARN["f1_macro"](part.iloc[np.repeat(np.arange(80), d)]) for part in parts])
+        for d in draws.T
+    ]
+    examples = np.var(values, ddof=1)
+    seeds = np.var([rows["all", s, "f1_macro"]["value"] for s in (3, 7, 11)], ddof=1) / 3
+    df = (examples + 2 * seeds) ** 2 / (examples**2 / 79 + (2 * seeds) ** 2 / 2)
+    margin = stats.t.isf(0.025, df) * np.sqrt(examples + seeds)
+    assert (row["low"], row["high"]) == pytest.approx(
+        (row["value"] - margin, row["value"] + margin)
+    )
     assert row["n"] == 80
+
+
+@pytest.mark.parametrize("cluster", [None, "image_id"])
+def test_shares_have_the_intervals_of_inference(cluster):
+    frame, classes = random_frame(np.random.default_rng(12), 90, seeds=(0, 1, 2), n_images=20)
+    rows = by_key(tidy(frame, classes=classes, cluster=cluster, n_resamples=0))
+    parts = [frame[frame["seed"] == s].sort_values("id") for s in (0, 1, 2)]
+    units = pd.factorize(parts[0][cluster or "id"], sort=True)[0]
+    n_units = units.max() + 1
+    right = np.array([(p["label"] == p["prediction"]).to_numpy(float) for p in parts])
+    for seed, values in enumerate(right):
+        row = rows["all", seed, "accuracy"]
+        estimate = Estimate(values.mean(), over_examples(values, units), n_units)
+        assert (row["low"], row["high"]) == pytest.approx(share_interval(estimate, 90))
+        if cluster is None:
+            plain = stats.binomtest(int(values.sum()), 90).proportion_ci()
+            assert (row["low"], row["high"]) == pytest.approx((plain.low, plain.high))
+    means = right.mean(axis=1)
+    whole = Estimate(
+        means.mean(),
+        over_examples(right.mean(axis=0), units),
+        n_units,
+        ((np.var(means, ddof=1) / 3, 2),),
+    )
+    row = rows["all", None, "accuracy"]
+    assert (row["low"], row["high"]) == pytest.approx(share_interval(whole, 90))
+
+
+def test_one_seed_has_an_interval_of_its_own_and_none_over_seeds():
+    frame, classes = random_frame(np.random.default_rng(13), 60, n_classes=2, seeds=(5,))
+    rows = by_key(tidy(frame, classes=classes, n_resamples=50))
+    for (_, seed, name), row in rows.items():
+        assert row["value"] == rows["all", 5, name]["value"]
+        if seed is None or name == "ece":
+            assert row["low"] is row["high"] is None, name
+        else:
+            assert row["low"] <= row["value"] <= row["high"], name
+
+
+def test_overview_and_seed_spread():
+    frame, classes = random_frame(np.random.default_rng(14), 60, seeds=(0, 1, 2))
+    fixed = predictions(frame["label"][:60], ["k00"] * 60, method="majority")
+    one = frame[frame["seed"] == 0].assign(method="one")
+    rows = pd.DataFrame(tidy(pd.concat([fixed, frame, one]), classes=classes, n_resamples=0))
+    table = overview(rows)
+    assert table.index.tolist() == ["majority", "m", "one"]
+    assert table.columns[:4].tolist() == ["accuracy", "low", "high", "SD over seeds"]
+    own = [sk.accuracy_score(p["label"], p["prediction"]) for _, p in frame.groupby("seed")]
+    assert table["SD over seeds"]["m"] == pytest.approx(np.std(own, ddof=1))
+    assert table["SD over seeds"][["majority", "one"]].isna().all()
+    assert table["accuracy"]["m"] == pytest.approx(np.mean(own))
+    assert table["low"].isna().tolist() == [False, False, True]
+    losses = [
+        rows.set_index(["method", "seed", "name"])["value"]["m", s, "loss"] for s in (0, 1, 2)
+    ]
+    assert seed_spread(rows, name="loss")["m"] == pytest.approx(np.std(losses, ddof=1))
 
 
 def test_rows_of_one_seed_equal_score_and_deterministic_methods_have_only_null_seeds():
@@ -336,24 +390,34 @@ def test_groups_that_cannot_be_placed_are_refused():
         )
 
 
-def test_no_interval_where_resampling_cannot_tell():
+def test_shares_have_an_interval_where_resampling_cannot_tell():
     rows = by_key(tidy(predictions(["a"] * 7, ["a"] * 7), classes=CLASSES))
-    assert rows["all", None, "accuracy"] == {
-        "method": "m",
-        "split": "test",
-        "group": "all",
-        "seed": None,
-        "name": "accuracy",
-        "value": 1.0,
-        "low": None,
-        "high": None,
-        "n": 7,
-    }
-    one_image = predictions(["a", "b"], ["a", "a"], image_ids=["i", "i"])
-    row = by_key(tidy(one_image, classes=CLASSES, cluster="image_id"))["all", None, "accuracy"]
-    assert (row["value"], row["low"], row["high"]) == (0.5, None, None)
+    expected = {"method": "m", "split": "test", "group": "all", "seed": None, "name": "accuracy"}
+    bounds = {"low": pytest.approx(0.025 ** (1 / 7)), "high": 1.0}
+    assert rows["all", None, "accuracy"] == expected | {"value": 1.0} | bounds | {"n": 7}
+    none = by_key(tidy(predictions(["a"] * 24, ["b"] * 24), classes=CLASSES))
+    row = none["all", None, "accuracy"]
+    assert (row["low"], row["high"]) == (0.0, pytest.approx(1 - 0.025 ** (1 / 24)))
+    assert none["all", None, "f1_macro"]["low"] is None
+    one = by_key(tidy(predictions(["a"], ["a"]), classes=CLASSES))["all", None, "accuracy"]
+    assert (one["low"], one["high"]) == (pytest.approx(0.025), 1.0)
     frame, classes = random_frame(np.random.default_rng(7), 50)
     assert by_key(tidy(frame, classes=classes))["all", None, "ece"]["low"] is None
+
+
+@pytest.mark.parametrize("seeds", [(None,), (0, 1, 2)])
+def test_groups_of_one_image_are_one_example(seeds):
+    frame, classes = random_frame(np.random.default_rng(8), 40, seeds=seeds, n_images=6)
+    images = frame["image_id"].where(frame["image_id"] == "image2")
+    rows = by_key(tidy(frame, classes=classes, groups={"image": images}, cluster="image_id"))
+    own = {key: row for key, row in rows.items() if key[0] == "image2"}
+    assert len(own) > 0
+    for (_, _, name), row in own.items():
+        if name in SHARES:
+            assert row["high"] - row["low"] > 0.9, row
+        elif row["low"] is not None:  # seeds alone, where the one image tells nothing
+            assert row["seed"] is None
+    assert all(row["low"] is None for key, row in own.items() if key[2] not in SHARES)
 
 
 @settings(max_examples=30, deadline=None)

@@ -19,6 +19,7 @@ from hw2_utils import question_types as qt
 from hw2_utils.errors import InputError
 
 LABELS_FILE = Path(__file__).parents[1] / "data" / "question_types" / "labels.csv"
+USE_FILE = LABELS_FILE.with_name("labels_use.csv")
 # The four types that the data set asks for, and those that a handful of its questions can be argued into.
 FOUND_TYPES = {"positional_reasoning", "counting", "color", "object_recognition"}
 ARGUABLE_TYPES = {"attribute", "utility_affordance", "scene_recognition"}
@@ -140,6 +141,39 @@ def test_rules_table_shows_every_rule_in_order():
         ("what is the man behind the bar doing", "activity_recognition"),
         ("what is the child playing", "sport_recognition"),
         ("how does the man feel", "sentiment_understanding"),
+        # used for something: a purpose is named
+        ("what is used to make tea", "utility_affordance"),
+        ("which machine is being used to make tea", "utility_affordance"),
+        ("what is the bar used for", "utility_affordance"),
+        ("what is the use of the object on the bar", "utility_affordance"),
+        ("what is the purpose of the hook", "utility_affordance"),
+        ("which object on the bar is used for ironing", "utility_affordance"),
+        ("which object on the bar is for ironing", "utility_affordance"),
+        ("what is the object used for ironing on the bar", "utility_affordance"),
+        ("name the object which is used for ironing", "utility_affordance"),
+        ("which objects are used in this room to show the time", "utility_affordance"),
+        ("what is used in the kitchen to iron shirts", "utility_affordance"),
+        ("what is used by the boy to write", "utility_affordance"),
+        ("what is used in ironing", "utility_affordance"),
+        ("what is used in polishing the bar", "utility_affordance"),
+        ("can the stool be used for ironing", "utility_affordance"),
+        # used somewhere, or of a stuff: "used" describes a thing
+        ("what is the background used in the clock", "positional_reasoning"),
+        ("what is the background used in clock face", "positional_reasoning"),
+        ("what is the colour of the cloth used in the lamp", "color"),
+        ("what is the cloth used in ceiling", "positional_reasoning"),
+        ("what is used in ironing board", "positional_reasoning"),
+        ("what is used on the bar", "positional_reasoning"),
+        ("what is used in the box to the left of the bar", "positional_reasoning"),
+        ("which objects are used in the kitchen", "positional_reasoning"),
+        ("what is on the bar used for ironing", "positional_reasoning"),
+        ("what is behind the stool which is used for ironing", "positional_reasoning"),
+        ("what is near the poster on the use of helmets", "positional_reasoning"),
+        ("what is the used towel", "object_recognition"),
+        ("how many stools are used for sitting", "counting"),
+        ("which wood is used to make the bar", "attribute"),
+        ("what kind of wood is used in the bar", "attribute"),
+        ("what is the object made of wood used for", "utility_affordance"),
     ],
 )
 def test_decision_table(question, expected):
@@ -157,6 +191,23 @@ def test_bare_support_is_the_only_thing_that_the_parameter_moves():
         "where is the stool",
     ):
         assert qt.question_type(question, **strict) == "positional_reasoning"
+
+
+def test_types_with_too_few_questions_are_listed_apart():
+    types = pd.Series(["counting"] * 20 + ["color"] * 19 + ["utility_affordance"])
+    assert qt.counted_and_rare(types) == (["counting"], {"color": 19, "utility_affordance": 1})
+    counted, rare = qt.counted_and_rare(types, minimum=1)
+    assert counted == ["counting", "color", "utility_affordance"] and rare == {}
+    assert qt.counted_and_rare(types, minimum=21)[0] == []
+    assert qt.counted_and_rare(types[:0]) == ([], {})
+
+
+@given(st.lists(st.sampled_from(qt.TYPES)), st.integers(1, 5))
+def test_each_type_that_occurs_is_counted_or_rare(types, minimum):
+    counted, rare = qt.counted_and_rare(pd.Series(types, dtype="str"), minimum=minimum)
+    sizes = {name: types.count(name) for name in qt.TYPES if name in types}
+    assert rare == {name: size for name, size in sizes.items() if size < minimum}
+    assert [name for name in sizes if name not in rare] == counted
 
 
 @given(texts, st.sampled_from(qt.SUPPORT_TYPES))
@@ -277,8 +328,23 @@ def real() -> pd.DataFrame:
         [rows.assign(split=split) for split, rows in splits.items()], ignore_index=True
     )
     contents = table.image_id + "\n" + table.question.str.lower().str.split().str.join(" ")
-    table["key"] = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in contents]
+    table["key"] = [key_of(text) for text in contents]
     return table
+
+
+def key_of(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@pytest.fixture(scope="module")
+def raw(real) -> pd.DataFrame:
+    """The published question list, of which the course's files hold a part: question and key."""
+    file = Path(os.environ["HW2_REAL_DATA"]) / "daquar" / "qa.raw.txt"
+    lines = pd.Series(file.read_text(encoding="utf-8").splitlines()[::2])
+    tail = r"(?: (?:in|on|of|at|from)(?: the| this)?)?\s*(?P<image_id>image\d+)\s*\?\s*$"
+    parts = lines.str.extract(r"^(?P<question>.*?)" + tail)
+    contents = parts.image_id + "\n" + parts.question.str.lower().str.split().str.join(" ")
+    return parts.assign(key=[key_of(text) for text in contents])
 
 
 def check_against(labelled: pd.DataFrame, real: pd.DataFrame) -> None:
@@ -306,6 +372,16 @@ def test_rules_agree_with_the_labels(real, half):
     table = labels()
     odd = table.key.map(lambda key: int(key, 16) % 2 == 1)
     check_against(table[{"all": odd | True, "tuning": ~odd, "held apart": odd}[half]], real)
+
+
+def test_every_question_with_a_word_of_use_is_typed_as_it_was_read(raw):
+    read = pd.read_csv(USE_FILE, keep_default_na=False).set_index("key")
+    assert read.index.is_unique and read.index.str.fullmatch(r"[0-9a-f]{16}").all()
+    words = raw.question.str.contains(r"\b(?:us(?:e[ds]?|ing|eful|age)|purpose|for)\b", case=False)
+    found = raw[words].drop_duplicates("key").set_index("key").question
+    assert set(found.index) == set(read.index)
+    types = qt.type_column(found)
+    assert {k: v for k, v in types.items() if v not in tuple(read.loc[k])} == {}
 
 
 def test_labelled_questions_are_no_examples_of_rules_or_tests(real):

@@ -1,0 +1,168 @@
+"""The homework's questions, answered in a sentence or two from what a run measured: right for every outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from hw2_utils.inference import LEVEL
+
+SHOWN = ("leads", "trails")
+ALPHA = round(1 - LEVEL, 12)
+
+
+def verdict(row: Mapping[str, Any]) -> str:
+    """What a row of `inference.compare` shows of its first method: "leads", "trails" or "not shown"."""
+    p_value = row.get("p_holm")
+    if p_value is None or pd.isna(p_value) or p_value >= ALPHA:
+        return "not shown"
+    if row["low"] > 0 or row["high"] < 0:
+        return "leads" if row["difference"] > 0 else "trails"
+    return "not shown"
+
+
+# ---------------------------------------------------------------------------------------------- full and LoRA
+def costs(table: pd.DataFrame, *, disturbed: Sequence[str]) -> dict[str, float]:
+    """LoRA's parameters, memory and time divided by full fine-tuning's, by name; no time where one was disturbed."""
+    names = ["params_trainable", "peak_memory_mib", "train_time_s"]
+    if set(disturbed) & {"full", "lora"}:
+        names.remove("train_time_s")
+    found = table.reindex(names).dropna(how="all")
+    return (found["lora"] / found["full"]).to_dict()
+
+
+def efficiency(table: pd.DataFrame, *, n_seeds: int, disturbed: Sequence[str]) -> str:
+    """Aspect 1: what LoRA saves, in numbers that `table` (`finetune.summary`) holds too."""
+    share = costs(table, disturbed=disturbed)
+    parts = [
+        _cost("the trained parameters", table.loc["params_trainable"], share["params_trainable"])
+    ]
+    if "peak_memory_mib" in share:
+        memory = table.loc["peak_memory_mib"]
+        parts.append(_cost("the peak memory", memory, share["peak_memory_mib"], "MiB"))
+    told = f"**Efficiency.** `lora` has {' and '.join(parts)} of `full` (memory measured once a method)."
+    if "train_time_s" not in share:
+        return f"{told} Their times are not compared: other work had the machine meanwhile."
+    time = table.loc["train_time_s"]
+    seeds = "one training each" if n_seeds == 1 else f"means over {n_seeds} seeds"
+    return f"{told} It trains in {_cost('the time', time, share['train_time_s'], 's')} ({seeds})."
+
+
+def _cost(what: str, row: pd.Series, share: float, unit: str = "") -> str:
+    numbers = f"{row['lora']:,.0f} against {row['full']:,.0f} {unit}".strip()
+    return f"{share:.1%} of {what} ({numbers})"
+
+
+def performance(table: pd.DataFrame, tests: pd.DataFrame, own_rate: str) -> str:
+    """Aspect 2: accuracy, F1 and loss side by side, and what of the difference is shown."""
+    names = {"accuracy": "accuracy", "f1_weighted": "weighted F1", "loss": "loss"}
+    numbers = [
+        f"{said} {table.loc[n, 'lora']:.3f} against {table.loc[n, 'full']:.3f}"
+        for n, said in names.items()
+    ]
+    at_own = tests.loc[f"{own_rate} - full"]
+    better = {
+        "leads": "leads `full`",
+        "trails": "still trails `full`",
+        "not shown": "shows no difference to `full`",
+    }[verdict(at_own)]
+    return (
+        f"**Performance.** At the same learning rate `lora` has {', '.join(numbers)} of `full`: "
+        f"{_told(verdict(tests.loc['lora - full']))}. At a rate of its own LoRA {better} in accuracy."
+    )
+
+
+def _told(outcome: str) -> str:
+    return {
+        "leads": "it leads",
+        "trails": "it trails",
+        "not shown": "no difference in accuracy is shown",
+    }[outcome]
+
+
+def practice(table: pd.DataFrame, inference: pd.DataFrame) -> str:
+    """Aspect 3: what is saved to disk, and what an adapter costs when the model is used."""
+    size = table.loc["checkpoint_mib"]
+    median = inference["median"]
+    return (
+        f"**Other aspects.** A trained `lora` is {size['lora']:.1f} MiB on disk where `full` is {size['full']:,.0f} MiB, so one "
+        f"base model serves many tasks. Beside its matrices an adapter makes prediction {median['with adapter'] / median['base']:.2f} "
+        f"times as long here, merged {median['merged'] / median['base']:.2f} times (medians of five); a batch that mixes tasks "
+        "can't use a merged one."
+    )
+
+
+def same_observations(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Whether what holds for the larger model (01) holds for the smaller one (02), aspect by aspect.
+
+    Each of the two has `costs` (shares as `costs` gives them), `same rate` and `own rate` (verdicts of LoRA against
+    full fine-tuning).
+    """
+    both = [name for name in first["costs"] if name in second["costs"]]
+    agreed = {n: (first["costs"][n] < 1) == (second["costs"][n] < 1) for n in both}
+    agreed |= {n: first[n] == second[n] for n in ("same rate", "own rate")}
+    said = {
+        "params_trainable": "trained parameters",
+        "peak_memory_mib": "peak memory",
+        "train_time_s": "time",
+    }
+    shares = [
+        f"{said[n]} {first['costs'][n]:.1%} there, {second['costs'][n]:.1%} here" for n in both
+    ]
+    start = "Yes" if all(agreed.values()) else "In part" if any(agreed.values()) else "No"
+    lines = [
+        f"**Do the same observations apply to the smaller model? {start}.** LoRA's share of full fine-tuning: {'; '.join(shares)}."
+    ]
+    for name, what in (
+        ("same rate", "At the same learning rate"),
+        ("own rate", "At a rate of its own"),
+    ):
+        there, here = _told(first[name]), _told(second[name])
+        lines.append(f"{what} LoRA against full fine-tuning: {there} in 01, {here} here.")
+    return lines
+
+
+# ---------------------------------------------------------------------------------------------- prompts
+def expert_helped(tests: pd.DataFrame, auroc_p: float, quality: pd.DataFrame) -> list[str]:
+    """Part 3.2's question: did the expert persona make answers more accurate, and more coherent?"""
+    outcome = verdict(tests.loc["expert - short"])
+    accurate = {
+        "leads": "Yes in accuracy: `expert` leads `short`",
+        "trails": "No: `expert` trails `short` in accuracy",
+        "not shown": "No gain in accuracy is shown over `short`",
+    }[outcome]
+    order = "nor does it order" if outcome != "leads" else "but it doesn't order"
+    ranked = (
+        f"{order} the statements better (AUROC)"
+        if auroc_p >= ALPHA
+        else "and the order of its scores (AUROC) differs"
+    )
+    expert, short = quality.loc["expert"], quality.loc["short"]
+    return [
+        f"**Did the expert persona help? {accurate}**, {ranked}.",
+        f"Coherence on the seven statements: its texts have {expert['n_words']:.0f} words against {short['n_words']:.0f}, "
+        f"repeat {expert['repeated_3gram_share']:.0%} of their 3-grams against {short['repeated_3gram_share']:.0%}, and "
+        f"{expert['contradicts']:.0%} against {short['contradicts']:.0%} hold both verdicts.",
+    ]
+
+
+def leaning_or_knowledge(style: str, share: pd.Series, ranking: pd.Series) -> str:
+    """Whether a style moved which answer is given, how statements are ordered, or both, against `short`.
+
+    `share`: the comparison of the shares called true; `ranking`: that of the AUROCs.
+    """
+    moved, ranks = verdict(share), verdict(ranking)
+    more = {"leads": "more", "trails": "fewer"}
+    leaning = (
+        f"calls {more[moved]} statements true"
+        if moved in SHOWN
+        else "calls no other share of statements true, as far as shown"
+    )
+    order = {
+        "leads": "orders them better",
+        "trails": "orders them worse",
+        "not shown": "no difference in their order is shown",
+    }[ranks]
+    return f"Against `short`, `{style}` {leaning} ({100 * share['difference']:+.0f} points), and {order} (AUROC {ranking['difference']:+.3f})."

@@ -1,0 +1,578 @@
+"""Intervals and paired tests over examples and seeds; sentences that claim no more than these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy import special, stats
+
+from hw2_utils.errors import require
+
+LEVEL = 0.95
+N_FLIPS = 10_000
+ALPHA = 0.05  # 1 - LEVEL is 0.05000000000000004
+POWER = 0.8
+EXACT_BELOW = 300  # examples; from there on the Wilson interval covers as it should
+COUNT_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+# -------------------------------------------------------------------------------- estimates
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its variances: over examples (or clusters of them), and over each method's seeds.
+
+    `examples`, `seeds`: (variance, degrees of freedom) of each independent source; `n_units`: the
+    examples or clusters.
+    """
+
+    value: float
+    examples: tuple[float, float]
+    n_units: int
+    seeds: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def variance(self) -> float:
+        return self.examples[0] + sum(variance for variance, _ in self.seeds)
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of the summed variance (Satterthwaite 1946).
+
+        Few seeds may lie close together by chance. Taken at its word, such a variance lets 9 % of
+        false claims through (12,000 examples, two seeds with a standard deviation of a point), and
+        13 % in a family of six. So in the degrees of freedom it counts twice, of two seeds 8 times.
+        """
+        parts = [self.examples]
+        parts += [((8 if df == 1 else 2) * variance, df) for variance, df in self.seeds]
+        spread = sum(variance**2 / df for variance, df in parts if variance > 0)
+        total = sum(variance for variance, _ in parts)
+        return total**2 / spread if spread > 0 else self.n_units - 1
+
+    def margin(self, level: float = LEVEL) -> float:
+        """Half of the t interval's width."""
+        return float(special.stdtrit(self.df, (1 + level) / 2) * np.sqrt(self.variance))
+
+    def p_value(self) -> float:
+        """Two-sided t test of a mean of zero."""
+        if self.variance == 0:
+            return float(self.value == 0)
+        return float(2 * special.stdtr(self.df, -abs(self.value) / np.sqrt(self.variance)))
+
+    def detectable(self, level: float = LEVEL) -> float:
+        """The smallest true mean that such a study shows with a power of 80 %."""
+        critical = special.stdtrit(self.df, (1 + level) / 2)
+        shift = special.nctdtrinc(self.df, 1 - POWER, critical)  # of the noncentral t
+        return float(shift * np.sqrt(self.variance))
+
+
+def over_examples(values: Sequence[float], units: np.ndarray) -> tuple[float, float]:
+    """Variance of the mean of `values` [n] over the units, and its degrees of freedom.
+
+    `units` [n]: the number of each value's unit (0, 1, ... without gaps), an example or a cluster.
+    Clusters differ in size, so the mean is a ratio: its variance is that of their summed residuals.
+    Source: Cochran 1977, Sampling Techniques, section 9A.1 (one-stage cluster sampling).
+    """
+    array = np.asarray(values, dtype=float)
+    residuals = np.bincount(units, weights=array - array.mean())
+    n_units = len(residuals)
+    if n_units == 1:
+        return 0.0, 0.0
+    return float(n_units / (n_units - 1) * (residuals**2).sum() / len(array) ** 2), n_units - 1
+
+
+def over_seeds(values: Sequence[float]) -> tuple[float, float]:
+    """Variance of the mean of one value a seed, and its degrees of freedom."""
+    return float(np.var(values, ddof=1) / len(values)), len(values) - 1
+
+
+def share_interval(estimate: Estimate, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Interval of a share of `n` examples, of which the estimate tells how much each is worth.
+
+    It holds near 0 and 1 too: the effective number of examples, made smaller by clusters, by seeds
+    and by few degrees of freedom, enters the Wilson interval, or below EXACT_BELOW examples the
+    exact one of Clopper and Pearson. For independent examples alone that number is `n`.
+    Source: Korn and Graubard 1998, Survey Methodology 24:193 (effective number, exact interval).
+    """
+    share = min(max(estimate.value, 0.0), 1.0)
+    tail = (1 - level) / 2
+    effective = float(estimate.n_units)  # where nothing varies; one unit counts as one example
+    if estimate.n_units > 1:
+        binomial = share * (1 - share) / (n - 1)
+        if binomial > 0 and estimate.variance > 0:
+            effective = n * min(binomial / estimate.variance, 1.0)
+        few = special.stdtrit(n - 1, 1 - tail) / special.stdtrit(estimate.df, 1 - tail)
+        effective *= min(few, 1.0) ** 2
+    return _exact(share, effective, tail) if n < EXACT_BELOW else _wilson(share, effective, tail)
+
+
+def _exact(share: float, n: float, tail: float) -> tuple[float, float]:
+    right, wrong = share * n, (1 - share) * n
+    low = special.betaincinv(right, wrong + 1, tail) if right > 0 else 0.0
+    high = special.betaincinv(right + 1, wrong, 1 - tail) if wrong > 0 else 1.0
+    return float(low), float(high)
+
+
+def _wilson(share: float, n: float, tail: float) -> tuple[float, float]:
+    z = -special.ndtri(tail)
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    # rounding mustn't move a bound past a share of 0 or 1
+    return max(min(float(centre - half), share), 0.0), min(max(float(centre + half), share), 1.0)
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """95 % Wilson interval of a share of independent examples."""
+    counts = n > 0 and 0 <= successes <= n
+    require(counts, f"{successes} of {n}", where="wilson_interval", todo="count again")
+    return _wilson(successes / n, n, (1 - LEVEL) / 2)
+
+
+def resamples(n_units: int, *, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each unit occurs in each bootstrap resample: chunks, float [n_units, at most 250].
+
+    In chunks, because 12,284 examples times 10,000 resamples do not fit a laptop's memory at once.
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap.
+    """
+    rng = np.random.default_rng(seed)
+    for start in range(0, n_resamples, 250):
+        width = min(250, n_resamples - start)
+        cells = rng.integers(n_units, size=(n_units, width)) * width + np.arange(width)
+        counts = np.bincount(cells.ravel(), minlength=n_units * width)
+        yield counts.reshape(n_units, width).astype(float)
+
+
+# -------------------------------------------------------------------------------- alignment
+def by_seed(frame: pd.DataFrame) -> dict[int | None, pd.DataFrame]:
+    """One method's predictions on one split (else InputError), a frame a seed; None: no seed."""
+    kinds = frame[["method", "split"]].drop_duplicates().to_numpy().tolist()
+    null = frame["seed"].isna()
+    one = len(kinds) == 1 and null.all() == null.any()
+    what = f"{kinds}, {null.sum()} of {len(null)} seeds null"
+    todo = "select one method and one split, with all seeds given or all null"
+    require(one, what, where="predictions", todo=todo)
+    groups = frame.groupby("seed", dropna=False)
+    return {None if pd.isna(seed) else int(seed): part for seed, part in groups}
+
+
+def align(frames: Sequence[pd.DataFrame], *, cluster: str | None = None) -> list[pd.DataFrame]:
+    """The frames, sorted by `id`, after a check that all hold the same examples.
+
+    The same examples: equal ids, each once a frame, with equal split, label and (where given)
+    cluster.
+    Raises InputError that names the first difference.
+    """
+    columns = ["id", "split", "label", *([cluster] if cluster else [])]
+    ordered = [frame.sort_values("id", kind="stable").reset_index(drop=True) for frame in frames]
+    for frame in ordered:
+        where = f"predictions of {frame['method'].iloc[0]}, seed {frame['seed'].iloc[0]}"
+        known = cluster in (None, *frame)
+        require(known, f"no column {cluster!r}", where=where, todo="name a column")
+        null = frame[[*columns, "prediction"]].isna().any(axis=1)
+        bad = frame["id"][frame.duplicated("id") | null]
+        what = f"id {bad.head(1).tolist()} twice or null"
+        require(bad.empty, what, where=where, todo="mend the row")
+        if frame[columns].equals(ordered[0][columns]):
+            continue
+        first, this = (
+            set(f[columns].itertuples(index=False, name=None)) for f in (ordered[0], frame)
+        )
+        odd = sorted(first ^ this, key=str)
+        what = f"other {columns} than {ordered[0]['method'].iloc[0]}, first {odd[:2]}"
+        todo = "compare predictions of one and the same split and data"
+        require(not odd, what, where=where, todo=todo)
+    return ordered
+
+
+# -------------------------------------------------------------------------------- paired tests
+@dataclass(frozen=True)
+class Paired:
+    """Accuracy of method a minus that of method b on the same examples, as fractions (not points).
+
+    `difference`, `low`, `high`, `p_value`: over seeds *and* examples; the last three are NaN where
+    a method has one seed, since nothing is then known about others. `trained_low`, `trained_high`,
+    `trained_p`: of these trained models alone, over examples. `level`: of both intervals.
+    `seed_sd`: standard deviation of the difference over seeds. `detectable`: the difference that
+    would have been shown with a power of 80 %; 1 where none could have been. `n`: examples;
+    `n_clusters`: of them, None where examples stand alone. `n_seeds`: of the method that has fewer;
+    0 where both are deterministic.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    trained_low: float
+    trained_high: float
+    trained_p: float
+    seed_sd: float
+    detectable: float
+    n: int
+    n_clusters: int | None
+    n_seeds: int
+    level: float = LEVEL
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """What the outcome at any level is made from."""
+
+    trained: Estimate
+    whole: Estimate | None
+    p_flips: float
+    seed_sd: float
+    n: int
+    n_clusters: int | None
+    n_seeds: int
+
+    def at(self, level: float) -> Paired:
+        whole = (np.nan, np.nan, np.nan)
+        if self.whole:
+            whole = (*_interval(self.whole, level), max(self.whole.p_value(), self.p_flips))
+        return Paired(
+            round(self.trained.value, 12),  # a mean that is zero may be 5e-16 off
+            *whole,
+            *_interval(self.trained, level),
+            trained_p=max(self.trained.p_value(), self.p_flips),
+            seed_sd=self.seed_sd,
+            detectable=self.detectable(level),
+            n=self.n,
+            n_clusters=self.n_clusters,
+            n_seeds=self.n_seeds,
+            level=level,
+        )
+
+    def detectable(self, level: float) -> float:
+        if self.whole is None:
+            return np.nan
+        few = 0.5 ** (self.whole.n_units - 1) >= 1 - level  # no flips of so few are rarer
+        return 1.0 if few else min(self.whole.detectable(level), 1.0)
+
+
+def _interval(estimate: Estimate, level: float) -> tuple[float, float]:
+    """The t interval; where no unit differs from another, what so many equal units show (exact)."""
+    if estimate.variance == 0 and estimate.value != 0:
+        least = _exact(1.0, estimate.n_units, (1 - level) / 2)[0]
+        return tuple(sorted((round(estimate.value * least, 12), round(estimate.value, 12))))
+    margin = estimate.margin(level)
+    low, high = estimate.value - margin, estimate.value + margin
+    return round(max(low, -1.0), 12), round(min(high, 1.0), 12)
+
+
+def _correct(
+    methods: Sequence[pd.DataFrame], cluster: str | None
+) -> tuple[list[dict[int | None, np.ndarray]], np.ndarray]:
+    """For each method by seed whether it's right [n], in one order of examples, and their units."""
+    seeds = [by_seed(frame) for frame in methods]
+    frames = align([frame for own in seeds for frame in own.values()], cluster=cluster)
+    right = iter([(f["label"] == f["prediction"]).to_numpy(float) for f in frames])
+    units = pd.factorize(frames[0][cluster or "id"], sort=True)[0]
+    return [{seed: next(right) for seed in own} for own in seeds], units
+
+
+def _comparison(
+    right_a: Mapping[int | None, np.ndarray],
+    right_b: Mapping[int | None, np.ndarray],
+    units: np.ndarray,
+    *,
+    clustered: bool,
+    n_flips: int,
+) -> _Comparison:
+    sides = [np.array(list(right.values())) for right in (right_a, right_b)]
+    difference = sides[0].mean(axis=0) - sides[1].mean(axis=0)
+    n_units = int(units.max()) + 1
+    what = f"{len(difference)} examples in {n_units} units"
+    require(n_units > 1, what, where="paired test", todo="two units or more are needed")
+    examples = over_examples(difference, units)
+    value = float(difference.mean())
+    drawn = [
+        s.mean(axis=1) for s, r in zip(sides, (right_a, right_b), strict=True) if None not in r
+    ]
+    known = all(len(accuracy) > 1 for accuracy in drawn)  # one seed says nothing about others
+    # Not paired by seed, although the numbers agree: two seeds would leave one degree of freedom.
+    seeds = tuple(over_seeds(accuracy) for accuracy in drawn) if known else ()
+    seed_sd = np.sqrt(sum(np.var(accuracy, ddof=1) for accuracy in drawn)) if known else np.nan
+    return _Comparison(
+        trained=Estimate(value, examples, n_units),
+        whole=Estimate(value, examples, n_units, seeds) if known else None,
+        p_flips=_flips(np.bincount(units, weights=difference), n_flips),
+        seed_sd=float(seed_sd),
+        n=len(difference),
+        n_clusters=n_units if clustered else None,
+        n_seeds=min((len(accuracy) for accuracy in drawn), default=0),
+    )
+
+
+def _flips(sums: np.ndarray, n_flips: int) -> float:
+    """Two-sided p of flipping each unit's sign at random; the observed signs count as one flip.
+
+    Source: Phipson and Smyth 2010. Drawn is how many of the equally large sums come out positive.
+    """
+    size, count = np.unique(np.abs(sums).round(12), return_counts=True)
+    positive = np.random.default_rng(0).binomial(count, 0.5, size=(n_flips, len(count)))
+    extreme = np.abs((2 * positive - count) @ size) >= abs(sums.sum()) - 1e-6
+    return float((1 + extreme.sum()) / (1 + n_flips))
+
+
+def paired_test(
+    frame_a: pd.DataFrame,
+    frame_b: pd.DataFrame,
+    *,
+    cluster: str | None = None,
+    level: float = LEVEL,
+    n_flips: int = N_FLIPS,
+) -> Paired:
+    """Compares two methods' correctness on the same examples, each averaged over its own seeds.
+
+    The interval over seeds and examples is a t interval: squared standard error = variance over
+    examples (or `cluster`s) + variance over seeds / their number for each method, with the degrees
+    of freedom of `Estimate.df`. A p-value is the larger one of that t test's and of flipping the
+    sign of each example's (or cluster's) difference, which holds for few examples. Raises
+    InputError where the frames differ in split, ids, labels or clusters, and where there are fewer
+    than two units. Sources: Bouthillier et al. 2021, arXiv 2103.03098 (several sources of
+    variance); Phipson and Smyth 2010 (random flips).
+    """
+    (a, b), units = _correct([frame_a, frame_b], cluster)
+    return _comparison(a, b, units, clustered=cluster is not None, n_flips=n_flips).at(level)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm-adjusted p-values of one family of tests, in the order given (Holm 1979)."""
+    p = np.asarray(p_values, dtype=float)
+    inside = ((p >= 0) & (p <= 1)).all()
+    require(inside, f"p-values {p.tolist()}", where="holm", todo="all in [0, 1]")
+    order = np.argsort(p)
+    adjusted = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
+    return adjusted[np.argsort(order)].tolist()
+
+
+def compare(
+    predictions: pd.DataFrame,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    cluster: str | None = None,
+    by: pd.Series | None = None,
+    overall: bool = True,
+    metric: str = "accuracy",
+) -> pd.DataFrame:
+    """Paired tests of pairs of methods on one split, all as one family; a sentence each.
+
+    Rows "a - b", and with `by` (a group for each row of `predictions`) also "a - b: group"; without
+    `overall` these alone; a group in fewer than two units is left out. Columns: those of `Paired`,
+    its intervals at the level at which Holm's method judges that row (so an interval excludes zero
+    just where `p_holm` is below 5 %, unless so few examples differ that the flips decide),
+    `p_holm`, `sentence`. A column that says nothing of any row (clusters, one seed) is left out.
+    """
+    blocks = {"": predictions} if overall else {}
+    if by is not None:
+        fits = by.index.equals(predictions.index)
+        todo = "make it from a column, as in predictions['id'].map(types)"
+        require(fits, "another index than the predictions'", where="compare: by", todo=todo)
+        groups = predictions.groupby(by)
+        blocks |= {str(g): b for g, b in groups if b[cluster or "id"].nunique() > 1}
+    names, found, about = [], [], []
+    methods = list(dict.fromkeys(method for pair in pairs for method in pair))
+    clustered = cluster is not None
+    for group, block in blocks.items():
+        frames = dict(list(block.groupby("method", sort=False)))
+        missing = [method for method in methods if method not in frames]
+        what, todo = f"no predictions of {missing} {group}", "name methods that are there"
+        require(not missing, what, where="compare", todo=todo)
+        right, units = _correct([frames[method] for method in methods], cluster)
+        right = dict(zip(methods, right, strict=True))
+        for a, b in pairs:
+            names.append(f"{a} - {b}" + f": {group}" * bool(group))
+            one = _comparison(right[a], right[b], units, clustered=clustered, n_flips=N_FLIPS)
+            found.append(one)
+            about.append((f"`{a}`", f"`{b}`", metric + f" on {group}" * bool(group)))
+    return _family(names, found, about)
+
+
+def _family(
+    names: list[str], found: list[_Comparison], about: list[tuple[str, str, str]]
+) -> pd.DataFrame:
+    plain = [one.at(LEVEL) for one in found]
+    known = [one.whole is not None for one in found]
+    # where one seed says nothing about others, the family is judged for the trained models
+    raw = [p.p_value if k else p.trained_p for p, k in zip(plain, known, strict=True)]
+    adjusted, trained = holm(raw), holm([p.trained_p for p in plain])
+    levels = [_holm_level(p, own, len(raw)) for p, own in zip(raw, adjusted, strict=True)]
+    tests = [one.at(level) for one, level in zip(found, levels, strict=True)]
+    table = pd.DataFrame([vars(t) for t in tests], index=names)
+    table["p_holm"] = np.where(known, adjusted, np.nan)
+    table["sentence"] = [
+        sentence(replace(t, p_value=p, trained_p=own), *words, n_tests=len(tests))
+        for t, p, own, words in zip(tests, table["p_holm"], trained, about, strict=True)
+    ]
+    return table.dropna(axis=1, how="all") if names else table
+
+
+def _holm_level(p: float, adjusted: float, n_tests: int) -> float:
+    """The level of an interval that excludes zero just where the adjusted p-value is below 5 %."""
+    times = n_tests if adjusted >= 1 or p == 0 else min(max(adjusted / p, 1.0), n_tests)
+    return 1 - ALPHA / times
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """What a reader sees of `compare`'s table; intervals of trained models alone are left to sentences."""
+    names = {"seed_sd": "SD over seeds", "detectable": "detectable at 80 % power"}
+    wanted = ["difference", "low", "high", "level", "p_holm", *names, "n", "n_clusters", "n_seeds"]
+    return table[[c for c in wanted if c in table]].rename(columns=names)
+
+
+# -------------------------------------------------------------------------------- sentences
+def points(fraction: float) -> str:
+    """Signed percentage points; what is not zero never prints as zero."""
+    fraction = round(fraction, 12) + 0.0  # what is hardly off zero is zero, and zero has no minus
+    text = f"{100 * fraction:+.1f}"
+    return text if float(text) or not fraction else f"{100 * fraction:+.1g}"
+
+
+def p_text(p: float) -> str:
+    """A p-value in words; one that is below 5 % never looks like 5 %."""
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p < {ALPHA}" if p < ALPHA <= round(p, 3) else f"p = {p:.3f}"
+
+
+def sentence(
+    paired: Paired, name_a: str, name_b: str, metric: str = "accuracy", *, n_tests: int = 1
+) -> str:
+    """One sentence for a comparison, no wider than what was shown.
+
+    It names a leader only where interval and test over seeds and examples show a difference; what
+    holds for the trained models alone is said of them; else it says which difference would have
+    been shown. In a family of `n_tests` comparisons hand in the adjusted p-values and the intervals
+    of that level.
+    """
+    whole = not np.isnan(paired.low)
+    if whole and _excludes_zero(paired.low, paired.high) and paired.p_value < ALPHA:
+        verb = "leads" if paired.difference > 0 else "trails"
+        return f"{name_a} {verb} {name_b} in {metric} ({_evidence(paired, n_tests)})."
+    trained = _excludes_zero(paired.trained_low, paired.trained_high)
+    if paired.n_seeds and trained and paired.trained_p < ALPHA:
+        return _of_these_trainings(paired, name_a, name_b, metric, n_tests)
+    start = f"No difference shown in {metric} between {name_a} and {name_b}"
+    if paired.difference == paired.trained_low == paired.trained_high == 0:
+        unit = "cluster" if paired.n_clusters else "example"
+        return f"{start} (equal on every {unit}, {_sizes(paired)})."
+    return f"{start} ({_evidence(paired, n_tests)}; {_seen(paired)})."
+
+
+def _of_these_trainings(paired: Paired, name_a: str, name_b: str, metric: str, n_tests: int) -> str:
+    count = dict(enumerate(COUNT_WORDS)).get(paired.n_seeds, str(paired.n_seeds))
+    seeds = f"{count} seed{'s' * (paired.n_seeds > 1)}"
+    verb = "is ahead of" if paired.difference > 0 else "is behind"
+    start = f"Of these trainings ({seeds}) {name_a} {verb} {name_b} in {metric}"
+    if paired.n_seeds == 1:
+        return f"{start} ({_trained(paired)}); {_seen(paired)}."
+    over = f"{_bounds(paired.low, paired.high)}, {_p(paired, n_tests)}"
+    shown = f"over seeds no difference is shown ({over}; {_seen(paired)})"
+    return f"{start} ({_trained(paired)}); {shown}."
+
+
+def _excludes_zero(low: float, high: float) -> bool:
+    return low > 0 or high < 0
+
+
+def _sizes(paired: Paired) -> str:
+    n = f"n = {paired.n:,}" + (f" in {paired.n_clusters:,} clusters" if paired.n_clusters else "")
+    return n + (f", {paired.n_seeds} seeds" if paired.n_seeds > 1 else "")
+
+
+def _evidence(paired: Paired, n_tests: int) -> str:
+    if np.isnan(paired.low):
+        return _trained(paired)
+    over = "over seeds and examples " if paired.n_seeds else ""
+    return (
+        f"{points(paired.difference)} percentage points, {_level(paired)} interval {over}"
+        f"{_bounds(paired.low, paired.high)}, {_p(paired, n_tests)}, {_sizes(paired)}"
+    )
+
+
+def _trained(paired: Paired) -> str:
+    return (
+        f"{points(paired.difference)} percentage points, {_level(paired)} interval over examples "
+        f"{_bounds(paired.trained_low, paired.trained_high)}, n = {paired.n:,}"
+    )
+
+
+def _bounds(low: float, high: float) -> str:
+    return f"{points(low)} to {points(high)}"
+
+
+def _p(paired: Paired, n_tests: int) -> str:
+    family = f" after Holm over {n_tests} comparisons" if n_tests > 1 else ""
+    return p_text(paired.p_value) + family
+
+
+def _level(paired: Paired) -> str:
+    return f"{100 * paired.level:.3g} %"
+
+
+def _seen(paired: Paired) -> str:
+    """What such a study could have shown."""
+    if paired.n_seeds == 1:
+        return "one seed says nothing about others"
+    if paired.detectable >= 1:
+        few = "seeds or examples" if paired.n_seeds else "examples"
+        return f"with so few {few} no difference at all could have been shown"
+    if _excludes_zero(paired.low, paired.high):
+        return "too few examples differ for more"
+    return f"{100 * paired.detectable:.1f} points would have been shown with a power of 80 %"
+
+
+# -------------------------------------------------------------------------------- ranking
+def auroc_parts(positive: np.ndarray, negative: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """AUROC of scores, and its components over positives and negatives.
+
+    Source: DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837.
+    """
+    wins = (positive[:, None] > negative) + (positive[:, None] == negative) / 2.0
+    return float(wins.mean()), wins.mean(axis=1), wins.mean(axis=0)
+
+
+def auroc_difference(frame_a: pd.DataFrame, frame_b: pd.DataFrame, positive: str) -> Paired:
+    """AUROC of deterministic method a minus that of b on the same examples, by DeLong's test.
+
+    Scores are log-probability differences in `log_probs` (two classes); the class `positive` is the
+    one whose second place it holds. Raises InputError with fewer than two examples of a class.
+    """
+    frames = align([frame_a, frame_b])
+    is_positive = (frames[0]["label"] == positive).to_numpy()
+    n, fewer = len(is_positive), min(is_positive.sum(), (~is_positive).sum())
+    what = f"{fewer} of {n} examples in the smaller class"
+    require(fewer > 1, what, where="auroc_difference", todo="two of each class are needed")
+    scores = [np.subtract(*np.stack(f["log_probs"].to_numpy()).T[::-1]) for f in frames]
+    (a, a1, a0), (b, b1, b0) = (auroc_parts(s[is_positive], s[~is_positive]) for s in scores)
+    variance = sum(np.var(d, ddof=1) / len(d) for d in (a1 - b1, a0 - b0))
+    estimate = Estimate(a - b, (float(variance), n - 2), n)
+    rarest = 0.5 ** (n - 1)  # of swapping the methods' scores example by example
+    return _Comparison(estimate, estimate, rarest, 0.0, n, None, 0).at(LEVEL)
+
+
+# -------------------------------------------------------------------------------- question types
+def normalised_accuracy(frame: pd.DataFrame, types: Sequence[str]) -> dict[str, float]:
+    """Per question type the mean accuracy over its unique gold answers (their mean is N-MPT).
+
+    `types` [n]: the type of each row of the predictions. Source: TDIUC, Kafle and Kanan 2017.
+    """
+    right = frame["label"].eq(frame["prediction"])
+    correct = right.groupby([np.asarray(types), frame["label"]]).mean()
+    return {str(kind): float(value) for kind, value in correct.groupby(level=0).mean().items()}
+
+
+def mean_per_type(accuracy_by_type: Mapping[str, float]) -> dict[str, float]:
+    """Arithmetic and harmonic mean over question types (A-MPT, H-MPT); one zero makes H-MPT zero.
+
+    Raises InputError without types and for a value outside [0, 1].
+    Source: TDIUC, Kafle and Kanan 2017.
+    """
+    values = np.array(list(accuracy_by_type.values()), dtype=float)
+    fractions = len(values) > 0 and ((values >= 0) & (values <= 1)).all()
+    what = f"accuracies {dict(accuracy_by_type)}"
+    todo = "hand in a fraction in [0, 1] for each type"
+    require(fractions, what, where="mean_per_type", todo=todo)
+    return {"arithmetic": float(values.mean()), "harmonic": float(stats.hmean(values))}
