@@ -54,9 +54,11 @@ def parse_value(notebook: str, name: str, text: str) -> Any:
     """A command-line value: JSON where the parameter's default isn't a string, else the text as it is.
 
     A path or model folder given relative to the working directory becomes absolute: the kernel runs elsewhere.
+    Raises InputError for a text that can't be used.
     """
     default = parameters.declared(notebook).get(name, "")  # an unknown name is refused by `run`
     if isinstance(default, str):
+        parameters.check_text(text, f"parameter {name}")
         is_model = name in profiles.MODEL_PARAMETERS and Path(text).exists()
         is_path = name in profiles.PATH_PARAMETERS or is_model
         is_local = text and is_path and not text.startswith("hub:")
@@ -152,6 +154,8 @@ def end_cleanly() -> None:
 
 def _place(notebook: str, given: Mapping[str, Any], out: Path | None) -> Path:
     """The run's folder: as asked for, or the profile's, or that of runs which differ from the profile."""
+    if out is not None:
+        parameters.check_text(out, "--out")
     profile = given.get("profile") or parameters.declared(notebook)["profile"]
     kind = "own" if parameters.changed(notebook, given) else profile
     named = out or given.get("run_dir") or paths.RUNS / kind / notebook

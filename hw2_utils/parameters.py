@@ -102,7 +102,7 @@ def _check_type(name: str, value: Any, default: Any) -> None:
 def _check_value(name: str, value: Any, default: Any) -> None:
     where = f"parameter {name}"
     for text in [value] if isinstance(value, str) else value if isinstance(value, list) else ():
-        _check_text(text, where)
+        check_text(text, where)
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = RANGES.get(name, (min(default, 0), 10**9))
         todo = f"give {low:g} to {high:,g}" + (
@@ -131,7 +131,7 @@ def _check_value(name: str, value: Any, default: Any) -> None:
         )
 
 
-def _check_text(text: Any, where: str) -> None:
+def check_text(text: Any, where: str) -> None:
     """A text that no file can hold, or the system can't look for, would fail somewhere on the way."""
     todo = "give a text of ordinary characters, no longer than a file's path"
     with explained("this text can't be used", where=where, todo=todo):

@@ -89,10 +89,13 @@ def status(folder: Path) -> str:
         (("-p", "seeds", "zero"), "isn't JSON"),
         (("-p", "seeds", "0"), "wanted is a list"),
         (("-p", "seeds", "[1, 1]"), "each once"),
+        (("-p", "run_dir", "~nouser/x"), "parameter run_dir: this text can't be used"),
+        (("--out", "~nouser"), "--out: this text can't be used"),
     ],
 )
 def test_bad_parameters_exit_2_and_no_kernel_starts(checkout, tmp_path, words, message):
-    done = run(checkout, *words, "--out", str(tmp_path / "out"))
+    given_out = [] if "--out" in words else ["--out", str(tmp_path / "out")]
+    done = run(checkout, *words, *given_out)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 
@@ -370,6 +373,14 @@ def test_a_value_that_is_not_json_names_the_default():
     with pytest.raises(InputError, match="isn't JSON") as error:
         execute.parse_value("01_lora_roberta", "epochs", "three")
     assert "default" in error.value.todo
+
+
+@pytest.mark.parametrize("text", ["~nouser/x", "x" * 5000, "\ud800"])
+@pytest.mark.parametrize("name", ["tweets_dir", "text_model"])
+def test_a_path_that_the_system_cannot_look_for_is_one_message(name, text):
+    with pytest.raises(InputError, match="this text can't be used") as error:
+        execute.parse_value("01_lora_roberta", name, text)
+    assert error.value.where == f"parameter {name}"
 
 
 def test_the_last_runs_time_comes_from_its_record(tmp_path):
