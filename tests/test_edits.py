@@ -23,8 +23,9 @@ TRAINED = ["finetune", "fusion"]
 EDITS: list[tuple[str, str, str, list[str]]] = [  # file, what is there, what comes instead, changes
     # ---- the package: what is computed
     ("metrics", "scores.argmax(axis=1)", "scores.argmin(axis=1)", [*TRAINED, *RECORDS]),
-    ("statistics", "95 % bootstrap", "95 % of the bootstrap", []),
-    ("statistics", "min(", "max(", [*TRAINED, *RECORDS]),
+    ("inference", '"""95 % Wilson interval', '"""The 95 % Wilson interval', []),
+    ("inference", "min(", "max(", [*TRAINED, *RECORDS]),
+    ("answers", '"leads" if row["difference"] > 0', '"leads" if row["difference"] < 0', ["01", "02", "05", "06"]),
     ("fusion", "patience: int = 10", "patience: int = 11", ["fusion", *VQA]),
     ("fusion", ".head(", ".tail(", ["fusion", *VQA]),
     ("fusion", "1e-12", "1e-6", ["fusion", *VQA]),
@@ -57,6 +58,7 @@ EDITS: list[tuple[str, str, str, list[str]]] = [  # file, what is there, what co
     ("latex", "import json", "import json, math", []),
     ("report", "import re", "import re, math", []),
     ("runs", "SCHEMA = 2", "SCHEMA = 3", []),
+    ("references", "import tomllib", "import json, tomllib", []),
     ("hub", '"HEAD": 3', '"HEAD": 4', []),
     ("embedding_cache", "_BUSY_TIMEOUT_S = 120.0", "_BUSY_TIMEOUT_S = 60.0", []),
     ("fusion", "def _unit(", "# a comment\n\n\n\ndef _unit(", []),

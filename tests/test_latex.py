@@ -16,19 +16,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, strategies
-from nbformat import v4
 
 from hw2_utils import (
+    answers,
     finetune,
     folders,
     hub,
+    inference,
     latex,
     metrics,
     parameters,
     paths,
     question_types,
     runs,
-    statistics,
 )
 from hw2_utils.errors import Hw2Error, InputError
 
@@ -168,13 +168,41 @@ def add(run, methods, **options):
     return run.metrics_frame(), test, groups["type"][test.index]
 
 
-def compared(test, pairs, **options):
-    return statistics.compare(test, pairs, **options).drop(columns="sentence")
+RATE = "lora+lr2e-3"
+INFERENCE = pd.DataFrame(
+    {"median": {"base": 2.5, "with adapter": 2.75, "merged": 2.5}, "min": 2.0, "max": 3.0}
+)
+
+
+def told(number, rows, tests):
+    """The sentences of the notebooks 01 and 02, by name."""
+    table = finetune.summary(rows)
+    seeds = rows.loc[rows["name"] == "accuracy", "seed"].nunique()
+    aspects = [
+        answers.efficiency(table, n_seeds=seeds, disturbed=[]),
+        answers.performance(table, tests, RATE),
+    ]
+    said = {"paired_tests": tests["sentence"]}
+    floor = metrics.floor_sentence(rows, ["full", "lora"], 0.6 if number == "01" else 0.5)
+    said["floor"] = [floor]
+    if number == "01":
+        return {**said, "aspects": [*aspects, answers.practice(table, INFERENCE)]}
+    found = {
+        "costs": answers.costs(table, disturbed=["lora"]),  # so without times
+        "same rate": answers.verdict(tests.loc["lora - full"]),
+        "own rate": answers.verdict(tests.loc[f"{RATE} - full"]),
+    }
+    return {**said, "aspects": aspects, "observations": answers.same_observations(found, found)}
+
+
+def compared(test):
+    pairs = [("lora", "full"), (RATE, "full"), (RATE, "lora"), ("full", "majority")]
+    return inference.compare(test, [*pairs, ("lora", "majority")])
 
 
 def finetuned(run):
-    rate = "lora+lr2e-3"
-    for method, trained in {"full": 1000, "lora": 16, rate: 16}.items():
+    number = run.notebook[:2]
+    for method, trained in {"full": 1000, "lora": 16, RATE: 16}.items():
         for name, value in {
             "params_total": 1016,
             "params_trainable": trained,
@@ -183,12 +211,18 @@ def finetuned(run):
             "checkpoint_mib": trained / 100,
         }.items():
             run.add_metrics([{"method": method, "split": "train", "name": name, "value": value}])
+    seeds = [0, 1] if number == "01" else [0]  # of one seed there is no interval over seeds
     rows, test, _ = add(
-        run, {"full": ([0], 18), "lora": ([0], 17), rate: ([0], 20), "majority": ([None], 9)}
+        run, {"full": (seeds, 18), "lora": (seeds, 17), RATE: (seeds, 20), "majority": ([None], 9)}
     )
+    tests = compared(test)
+    assert ("p_holm" in tests) == (number == "01")
     yield "comparison", finetune.summary(rows)
-    yield "paired_tests", compared(test, [("lora", "full"), (rate, "full"), ("full", "majority")])
-    if "01" in run.notebook:
+    yield "paired_tests", inference.shown(tests)
+    for name, lines in told(number, rows, tests).items():
+        run.say(name, lines)
+    if number == "01":
+        run.say("ratio", ["printed 1/64"])
         for name in IN_A_LOOP[run.notebook]:
             yield (
                 name,
@@ -197,14 +231,10 @@ def finetuned(run):
                     index_col="LoRA with",
                 ),
             )
-        yield (
-            "inference",
-            pd.DataFrame(
-                {"median": {"base": 2.5, "merged": 2.5}, "min": {"base": 2.0, "merged": 2.0}}
-            ),
-        )
-    if "02" in run.notebook:
-        yield "model_size", pd.DataFrame({n: finetune.savings(rows) for n in ("01", "02")})
+        yield "inference", INFERENCE
+    else:
+        costs = answers.costs(finetune.summary(rows), disturbed=[])
+        yield "model_size", pd.DataFrame({"01": costs, "02": costs})
 
 
 def fused(run):
@@ -213,16 +243,18 @@ def fused(run):
         {
             "fusion": ([0, 1], 18),
             "question_only": ([0, 1], 15),
-            "image_only": ([0], 10),
+            "image_only": ([0, 1], 10),
             "majority": ([None], 9),
         },
         cluster="image_id",
     )
     yield "results", metrics.overview(rows)
-    yield (
-        "paired_tests",
-        compared(test, [("fusion", "question_only"), ("fusion", "majority")], cluster="image_id"),
-    )
+    pairs = [("fusion", "question_only"), ("fusion", "majority")]
+    tests = inference.compare(test, pairs, cluster="image_id")
+    yield "paired_tests", inference.shown(tests)
+    run.say("recipe", ["Vectors are L2-normalised (`image_scale` is a picture vector's length)."])
+    run.say("paired_tests", tests["sentence"])
+    run.say("floor", [metrics.floor_sentence(rows, ["fusion", "question_only"], 0.35)])
     yield (
         "embeddings",
         pd.DataFrame(
@@ -272,17 +304,17 @@ def typed(run):
     )
     accuracy = rows[(rows["name"] == "accuracy") & rows["seed"].isna() & (rows["split"] == "test")]
     yield "accuracy_by_type", accuracy.pivot(index="method", columns="group", values="value")
-    yield "paired_tests", compared(test, [("clip", "resnet_sbert")], cluster="image_id", by=types)
-    yield (
-        "image_gain",
-        compared(
-            test, [("resnet_sbert", "resnet_sbert+question_only")], cluster="image_id", by=types
-        ),
-    )
-    yield (
-        "power",
-        pd.DataFrame({"all": {"n": 24, "discordance": 0.2, "detectable difference": None}}).T,
-    )
+    by = {"cluster": "image_id", "by": types}
+    tests = inference.compare(test, [("clip", "resnet_sbert")], **by)
+    blind = [("resnet_sbert", "resnet_sbert+question_only")]  # one seed
+    gains = inference.compare(test, blind, overall=False, **by)
+    yield "paired_tests", inference.shown(tests)
+    yield "image_gain", inference.shown(gains)
+    run.say("paired_tests", tests["sentence"])
+    run.say("image_gain", gains["sentence"])
+    line = HOSTILE.replace("\n", " ").replace("`", "")  # an answer of the data may be any text
+    run.say("types", ["**2 of 12 types occur**: counting, color.", f"`said` {line}"])
+    run.say("encoders", ["`clip`: contrastive on 5 % of WIT_400M."])
     yield "mean_per_type", pd.DataFrame({"clip": {"A-MPT": 0.5, "H-MPT": 0.0}}).T
 
 
@@ -323,7 +355,17 @@ def prompted(run):
     table = metrics.overview(rows)
     table.insert(3, "share true", 0.5)
     yield "comparison", table
-    yield "paired_tests", compared(test, [("few_shot", "short")])
+    pairs = [("few_shot", "short"), ("expert", "short"), ("expert", "few_shot")]
+    tests = inference.compare(test, pairs)
+    yield "paired_tests", inference.shown(tests)
+    run.say("paired_tests", tests["sentence"])
+    run.say("styles", ["`short` calls 50 % of the statements true."])
+    share = inference.compare(test.assign(label="true"), pairs).loc["expert - short"]
+    two = [test[test["method"] == method] for method in ("expert", "short")]
+    ranking = pd.Series(vars(inference.auroc_difference(*two, "true")))
+    ranking["p_holm"] = ranking["p_value"]
+    lines = answers.expert_helped(tests, ranking["p_holm"], styles)
+    run.say("expert", [*lines, answers.leaning_or_knowledge("expert", share, ranking)])
     yield (
         "agreement",
         pd.DataFrame(
@@ -355,6 +397,7 @@ def make_run(notebook, folder, profile="sample"):
     values = {**parameters.declared(notebook), "profile": profile, "run_dir": str(folder)}
     run = runs.start(notebook, {**values, **({"device": "cpu"} if "device" in values else {})})
     for role in ROLES[notebook[:2]]:
+        run.references[role] = "no reference"
         run.models[role] = hub.Model(
             id=f"some/{role}",
             path=folder,
@@ -365,6 +408,7 @@ def make_run(notebook, folder, profile="sample"):
     run.data = {name: "d" * 64 for name in ("tweets", "vqa", "statements")}
     tables = dict(FILL[notebook[:2]](run))
     assert set(tables) == (named(notebook, "table") | IN_A_LOOP.get(notebook, set())) - SOMETIMES
+    assert set(run.sentences) == named(notebook, "say") - SOMETIMES
     for name, frame in tables.items():
         run.table(name, frame, caption="Made up, with 5 % & `code_x`.")
     for name in named(notebook, "figure"):
@@ -373,15 +417,7 @@ def make_run(notebook, folder, profile="sample"):
         run.figure(name, figure, caption="A line & 5 %.")
         plt.close(figure)
     run.finish()
-    executed = nbformat.read(paths.NOTEBOOKS / f"{notebook}.ipynb", as_version=4)
-    for cell in executed.cells:
-        if "sentences" in cell.metadata.get("tags", []):
-            line = HOSTILE.replace("\n", " ").replace("`", "")
-            cell.outputs = [
-                v4.new_output("stream", text="printed 1/64\n"),
-                v4.new_output("display_data", {"text/markdown": f"- `said` {line}"}),
-            ]
-    nbformat.write(executed, folder / "notebook.ipynb")
+    shutil.copy(paths.NOTEBOOKS / f"{notebook}.ipynb", folder / "notebook.ipynb")
     runs.add_notebook(folder)
 
 
@@ -390,7 +426,7 @@ SOMETIMES = {
     "type_confusion",
     "factorial",
     "by_topic",
-}  # tables of real DAQUAR, of a sweep, of a file with topics
+}  # of real DAQUAR, of a sweep, of a file with topics
 IN_A_LOOP = {
     "01_lora_roberta": {"lora_rate", "lora_shape", "lora_forms"}
 }  # tables whose names stand in a list
@@ -634,7 +670,8 @@ def test_the_same_bytes_each_time(project, monkeypatch):
     assert (latex.WRITEUP / "overleaf.zip").read_bytes() == archive
 
 
-def test_one_changed_metric_changes_its_macro_its_cell_and_its_sentence_only(project):
+def test_one_changed_metric_changes_its_macro_its_cell_and_its_sentences_only(project):
+    """Sentences are those that the run has said; this one says anew what it comes to."""
     before = latex.content("sample")
 
     def edit(record):
@@ -644,7 +681,12 @@ def test_one_changed_metric_changes_its_macro_its_cell_and_its_sentence_only(pro
             if (m["method"], m["name"], m["split"], m["seed"]) == ("full", "accuracy", "test", None)
         )
         row["value"] = 0.4321
+        rows = pd.DataFrame(record["metrics"], columns=runs.METRIC_COLUMNS)
+        said = told("01", rows.astype({"seed": "Int64"}), tests)
+        record["sentences"] |= {name: list(lines) for name, lines in said.items()}
 
+    kept = runs.load(paths.RUNS / "sample/01_lora_roberta", notebook="01_lora_roberta")
+    tests = compared(kept.predictions.query("split == 'test'"))
     folder = paths.RUNS / "sample/01_lora_roberta"
     change(folder, edit)
     file = folder / "tables" / "comparison.csv"  # a pivot of the same rows
@@ -666,10 +708,27 @@ def test_one_changed_metric_changes_its_macro_its_cell_and_its_sentence_only(pro
         "numbers.tex": 2,
         "tables/01-comparison.tex": 1,
         "sentences/01-floor.tex": 1,
+        "sentences/01-aspects.tex": 1,
     }  # the metric, and its cell, each as a macro
     assert all(
         r"0.432" in new.replace(r"\symbol{46}", ".") for pairs in lines.values() for _, new in pairs
     )
+
+
+def test_a_sentence_is_the_one_that_the_run_has_said(project):
+    """Whatever the metrics are: nothing is worded again from them; an edited record is refused."""
+    before, folder = latex.content("sample"), paths.RUNS / "sample/03_vqa_resnet_sbert"
+    change(folder, lambda r: r["sentences"].update(floor=["Said, and no more: 5 % of `a_b`."]))
+    after = latex.content("sample")
+    assert [name for name in before if before[name] != after[name]] == ["sentences/03-floor.tex"]
+    line = latex.prose("Said, and no more: 5 % of `a_b`.")
+    assert after["sentences/03-floor.tex"] == latex.items(["Said, and no more: 5 % of `a_b`."])
+    assert line in after["sentences/03-floor.tex"]
+    file = folder / "result.json"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("Said, and no more", "Said, and much more"), encoding="utf-8")
+    with pytest.raises(InputError, match="03_vqa_resnet_sbert isn't what the run wrote"):
+        latex.content("sample")
 
 
 def test_each_macro_is_defined_once_used_ones_all_are_and_each_names_its_source(made, project):

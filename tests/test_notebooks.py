@@ -38,7 +38,7 @@ def test_committed_without_outputs(name):
         (["01_lora_roberta", "-p", "sedes", "[0]"], "no parameter 'sedes'"),
         (["01_lora_roberta", "-p", "seeds", "zero"], "isn't JSON"),
         (["01_lora_roberta", "-p", "epochs", '"two"'], "wanted is a int"),
-        (["99_nothing"], "no notebook '99_nothing'"),
+        (["99_nothing"], "'99_nothing' is no notebook of this project"),
     ],
 )
 def test_bad_parameters_exit_2_before_a_kernel_starts(tmp_path, words, message):

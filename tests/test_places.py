@@ -20,14 +20,14 @@ CELLS = {
     "parameters": "profile: str = 'sample'\nrun_dir: str = ''\nvqa_dir: str = ''",
     "start": f"""
 import pandas as pd
-from hw2_utils import plots, runs, statistics
+from hw2_utils import inference, plots, runs
 plots.style()
 run = runs.start("{NAME}", globals())
 """,
     "shows": """
 import sys, warnings
-import statistics as library
-print(sys.executable, sys.flags.optimize, library.mean([1, 2, 3]), statistics.__name__)
+import statistics as library  # which another folder may shadow
+print(sys.executable, sys.flags.optimize, library.mean([1, 2, 3]), inference.__name__)
 try:
     assert False
     print("asserts are off")
@@ -105,7 +105,7 @@ def plain(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def test_the_page_shows_its_figure_and_runs_its_asserts_in_this_interpreter(plain):
     assert plain["figure"].count("image/png") == 1
     assert sys.executable in plain["shows"] and "asserts are on" in plain["shows"]
-    assert "FutureWarning" not in plain["shows"] and "hw2_utils.statistics" in plain["shows"]
+    assert "FutureWarning" not in plain["shows"] and "hw2_utils.inference" in plain["shows"]
 
 
 # ---------------------------------------------------------------------------------------------- kernels, home folders
