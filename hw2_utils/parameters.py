@@ -44,8 +44,9 @@ def notebook_path(notebook: str) -> Path:
     is_path = len(path.parts) > 1 or path.is_file()  # else a name, with or without its ending
     elsewhere = is_path and path.parent.resolve() != committed.parent
     what = f"{notebook!r} is no notebook of this project"
-    todo = f"use one of {', '.join(names())}"
-    ours = name in names() and not elsewhere
+    known = names()
+    todo = f"use one of {', '.join(known)}"
+    ours = name in known and not elsewhere
     require(ours, what, where=paths.short(paths.NOTEBOOKS), todo=todo)
     return committed
 
