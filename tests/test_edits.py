@@ -25,7 +25,7 @@ EDITS: list[tuple[str, str, str, list[str]]] = [  # file, what is there, what co
     ("metrics", "scores.argmax(axis=1)", "scores.argmin(axis=1)", [*TRAINED, *RECORDS]),
     ("inference", '"""95 % Wilson interval', '"""The 95 % Wilson interval', []),
     ("inference", "min(", "max(", [*TRAINED, *RECORDS]),
-    ("answers", '"leads" if row["difference"] > 0', '"leads" if row["difference"] < 0', ["01", "02", "05", "06"]),
+    ("answers", '["difference"] > 0', '["difference"] < 0', ["01", "02", "05", "06"]),
     ("fusion", "patience: int = 10", "patience: int = 11", ["fusion", *VQA]),
     ("fusion", ".head(", ".tail(", ["fusion", *VQA]),
     ("fusion", "1e-12", "1e-6", ["fusion", *VQA]),

@@ -227,6 +227,22 @@ def replace(file, old, new):
     file.write_text(text.replace(old, new), encoding="utf-8")
 
 
+EVERYTHING = "every part of the notebook"
+
+
+def part_lines(folder, notebook):
+    """What a run says of its parts: computed or reused, and the method."""
+    file = folder / "runs" / "sample" / notebook / "notebook.ipynb"
+    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    text = "".join(line for c in cells for o in c.get("outputs", []) for line in o.get("text", []))
+    lines = [line.split() for line in text.splitlines()]
+    return [
+        (words[0], words[1].rstrip(","))
+        for words in lines
+        if words[:1] in (["computed"], ["reused"])
+    ]
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "notebook", "computed"),
     [
@@ -237,13 +253,23 @@ def replace(file, old, new):
             "01_lora_roberta",
             set(),
         ),  # a caption
+        *[
+            (
+                "hw2_utils/metrics.py",
+                "frame.reset_index(drop=True)",
+                "frame.reset_index(drop=not False)",
+                notebook,
+                computed,
+            )
+            for notebook, computed in (("01_lora_roberta", EVERYTHING), ("06_prompting", set()))
+        ],  # `finetune` imports it, `prompting` doesn't
         (
-            "hw2_utils/metrics.py",
-            "frame.reset_index(drop=True)",
-            "frame.reset_index(drop=not False)",
+            "hw2_utils/answers.py",
+            "memory measured once a method",
+            "memory: once a method",
             "01_lora_roberta",
             set(),
-        ),
+        ),  # which the notebook alone imports
         (
             "notebooks/03_vqa_resnet_sbert.ipynb",
             "self.classifier(torch.cat(parts, dim=-1))",
@@ -253,26 +279,23 @@ def replace(file, old, new):
         ),
         ("notebooks/06_prompting.ipynb", "and explain ", "and say ", "06_prompting", {"expert"}),
     ],
-    ids=["caption", "metric", "fusion cell", "prompt"],
+    ids=["caption", "metric of parts", "metric of records", "sentence", "fusion cell", "prompt"],
 )
 def test_a_change_computes_again_what_it_must_and_nothing_else(
     project, calm, tmp_path, file, old, new, notebook, computed
 ):
+    """Keys go by modules. A part is computed again for a change of its inputs, of a cell that it
+    reads, and of any module of the package that its function imports, directly or not; for what
+    only notebooks import, it is not.
+    """
     changed, folder = tmp_path / "project", tmp_path / "folder"
     shutil.copytree(project, changed, symlinks=True)
     shutil.copytree(calm, folder)
     replace(changed / file, old, new)
     finish(start(changed, folder, "run", notebook))
-    cells = json.loads(
-        (folder / "runs" / "sample" / notebook / "notebook.ipynb").read_text(encoding="utf-8")
-    )["cells"]
-    text = "".join(line for c in cells for o in c.get("outputs", []) for line in o.get("text", []))
-    assert {
-        line.split()[1].rstrip(",") for line in text.splitlines() if line.startswith("computed")
-    } == computed, text
-    assert "reused" in text or computed == {
-        "fusion",
-        "question_only",
-        "image_only",
-        "fusion+shuffled_images",
-    }
+    everything = {name for _, name in part_lines(calm, notebook)}
+    found = part_lines(folder, notebook)
+    assert {name for word, name in found if word == "computed"} == (
+        everything if computed is EVERYTHING else computed
+    ), found
+    assert {name for _, name in found} == everything and len(everything) > 1
