@@ -69,14 +69,20 @@ def _char(char: str) -> str:
 
 
 def prose(markdown: str) -> str:
-    """One line of Markdown: `code` and **strong** words, all else as it is."""
-    parts = re.split(r"(`[^`]+`|\*\*[^*]+\*\*)", markdown.strip().removeprefix("- "))
-    return "".join(
-        rf"\text{'tt' if part[0] == '`' else 'bf'}{{{escape(part.strip('`*'))}}}"
-        if i % 2
-        else escape(part)
-        for i, part in enumerate(parts)
-    )
+    """One line of Markdown: `code` and **strong** words, which may hold code; all else as it is."""
+    return _inline(markdown.strip().removeprefix("- "))
+
+
+def _inline(text: str) -> str:
+    parts = re.split(r"(`[^`]+`|\*\*[^*]+\*\*)", text)
+    parts[::2] = map(escape, parts[::2])
+    parts[1::2] = [
+        rf"\texttt{{{escape(part[1:-1])}}}"
+        if part[0] == "`"
+        else rf"\textbf{{{_inline(part[2:-2])}}}"
+        for part in parts[1::2]
+    ]
+    return "".join(parts)
 
 
 def items(lines: Iterable[str]) -> str:

@@ -90,6 +90,10 @@ def test_sentences_keep_code_and_strong_words():
         latex.prose("- `a_b` leads **x** by 5 %")
         == r"\texttt{a\_\allowbreak{}b} leads \textbf{x} by 5 \%"
     )
+    assert latex.prose("**No gain over `short`**, `*`") == (
+        r"\textbf{No gain over \texttt{short}}, \texttt{\symbol{42}}"
+    )
+    assert latex.prose("a ** b ` c") == r"a \symbol{42}\symbol{42} b \symbol{96} c"
     assert latex.items(["a"]) == "\\begin{itemize}\n\\item a\n\\end{itemize}\n"
 
 
