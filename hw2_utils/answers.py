@@ -125,8 +125,11 @@ def same_observations(first: Mapping[str, Any], second: Mapping[str, Any]) -> li
 
 
 # ---------------------------------------------------------------------------------------------- prompts
-def expert_helped(tests: pd.DataFrame, auroc_p: float, quality: pd.DataFrame) -> list[str]:
-    """Part 3.2's question: did the expert persona make answers more accurate, and more coherent?"""
+def expert_helped(tests: pd.DataFrame, auroc_p: float | None, quality: pd.DataFrame) -> list[str]:
+    """Part 3.2's question: did the expert persona make answers more accurate, and more coherent?
+
+    `auroc_p`: of the comparison of the AUROCs; None where too few statements allow none.
+    """
     outcome = verdict(tests.loc["expert - short"])
     accurate = {
         "leads": "Yes in accuracy: `expert` leads `short`",
@@ -134,11 +137,12 @@ def expert_helped(tests: pd.DataFrame, auroc_p: float, quality: pd.DataFrame) ->
         "not shown": "No gain in accuracy is shown over `short`",
     }[outcome]
     order = "nor does it order" if outcome != "leads" else "but it doesn't order"
-    ranked = (
-        f"{order} the statements better (AUROC)"
-        if auroc_p >= ALPHA
-        else "and the order of its scores (AUROC) differs"
-    )
+    if auroc_p is None:
+        ranked = "and so few statements can't tell whether the order of its scores (AUROC) differs"
+    elif auroc_p >= ALPHA:
+        ranked = f"{order} the statements better (AUROC)"
+    else:
+        ranked = "and the order of its scores (AUROC) differs"
     expert, short = quality.loc["expert"], quality.loc["short"]
     return [
         f"**Did the expert persona help? {accurate}**, {ranked}.",
@@ -148,21 +152,25 @@ def expert_helped(tests: pd.DataFrame, auroc_p: float, quality: pd.DataFrame) ->
     ]
 
 
-def leaning_or_knowledge(style: str, share: pd.Series, ranking: pd.Series) -> str:
+def leaning_or_knowledge(style: str, share: pd.Series, ranking: pd.Series | None) -> str:
     """Whether a style moved which answer is given, how statements are ordered, or both, against `short`.
 
-    `share`: the comparison of the shares called true; `ranking`: that of the AUROCs.
+    `share`: the comparison of the shares called true; `ranking`: that of the AUROCs, None where too
+    few statements allow none.
     """
-    moved, ranks = verdict(share), verdict(ranking)
+    moved = verdict(share)
     more = {"leads": "more", "trails": "fewer"}
     leaning = (
         f"calls {more[moved]} statements true"
         if moved in SHOWN
         else "calls no other share of statements true, as far as shown"
     )
+    told = f"Against `short`, `{style}` {leaning} ({100 * share['difference']:+.0f} points)"
+    if ranking is None:
+        return f"{told}; too few statements to compare their order (AUROC)."
     order = {
         "leads": "orders them better",
         "trails": "orders them worse",
         "not shown": "no difference in their order is shown",
-    }[ranks]
-    return f"Against `short`, `{style}` {leaning} ({100 * share['difference']:+.0f} points), and {order} (AUROC {ranking['difference']:+.3f})."
+    }[verdict(ranking)]
+    return f"{told}, and {order} (AUROC {ranking['difference']:+.3f})."

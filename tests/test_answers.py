@@ -151,7 +151,12 @@ QUALITY = pd.DataFrame(
     [("leads", "Yes in accuracy"), ("trails", "No: `expert` trails"), ("not shown", "No gain")],
 )
 @pytest.mark.parametrize(
-    ("p", "ranked"), [(0.4, "better (AUROC)"), (0.01, "the order of its scores (AUROC) differs")]
+    ("p", "ranked"),
+    [
+        (0.4, "better (AUROC)"),
+        (0.01, "the order of its scores (AUROC) differs"),
+        (None, "so few statements can't tell whether the order of its scores (AUROC) differs"),
+    ],
 )
 def test_the_expert_question_is_answered_for_every_outcome(shown, start, p, ranked):
     first, coherence = answers.expert_helped(shown_rows(**{"expert - short": shown}), p, QUALITY)
@@ -169,3 +174,10 @@ def test_leaning_and_knowledge_are_told_apart(share, ranking):
         "not shown": "no difference in their order",
     }
     assert leaning[share] in text and order[ranking] in text
+
+
+def test_too_few_statements_for_an_order_are_said():
+    text = answers.leaning_or_knowledge("expert", pd.Series(ROWS["leads"]), None)
+    assert "calls more" in text and text.endswith(
+        "too few statements to compare their order (AUROC)."
+    )
