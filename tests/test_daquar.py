@@ -452,7 +452,7 @@ def test_a_long_line_takes_time_in_proportion(piece):
     assert daquar.RAW_TAIL.sub("", "is it" + piece * (200_000 // len(piece)) + "x").startswith(
         "is it"
     )
-    assert time.process_time() - start_s < 0.5
+    assert time.process_time() - start_s < 2
 
 
 # Keys

@@ -267,7 +267,7 @@ def test_unknown_bare_support_is_refused(bare_support):
 
 
 @pytest.mark.parametrize("distinct", [True, False])
-def test_100000_questions_take_less_than_two_seconds(distinct):
+def test_100000_questions_take_seconds_not_minutes(distinct):
     examples = [rule.example for rule in qt.RULES]
     endings = [f" number{i}" if distinct else "" for i in range(100_000)]
     questions = pd.Series(
@@ -275,7 +275,7 @@ def test_100000_questions_take_less_than_two_seconds(distinct):
     )
     start_s = time.process_time()
     types = qt.type_column(questions)
-    assert time.process_time() - start_s < 2
+    assert time.process_time() - start_s < 15
     assert len(types) == 100_000
 
 
@@ -285,7 +285,7 @@ def test_100000_questions_take_less_than_two_seconds(distinct):
 def test_long_text_takes_time_in_proportion(piece):
     start_s = time.process_time()
     qt.question_type(piece * (50_000 // len(piece)))
-    assert time.process_time() - start_s < 1
+    assert time.process_time() - start_s < 5
 
 
 def labels() -> pd.DataFrame:
