@@ -403,7 +403,7 @@ def test_without_the_server_the_cache_is_enough(served: Path, outcome) -> None:
     [
         ("full", "cpu", [], [0]),
         ("full", "cpu", [1, 2], [1, 2]),
-        ("full", "cuda", [], [0, 1, 2]),
+        ("full", "cuda", [], [0, 1, 2, 3, 4]),
         ("sample", "cpu", [], [0, 1]),
     ],
 )
