@@ -277,7 +277,13 @@ def part_lines(folder, notebook):
             "03_vqa_resnet_sbert",
             {"fusion", "question_only", "image_only", "fusion+shuffled_images"},
         ),
-        ("notebooks/06_prompting.ipynb", "and explain ", "and say ", "06_prompting", {"expert"}),
+        (
+            "notebooks/06_prompting.ipynb",
+            "statement and explain ",
+            "statement and say ",
+            "06_prompting",
+            {"expert"},
+        ),
     ],
     ids=["caption", "metric of parts", "metric of records", "sentence", "fusion cell", "prompt"],
 )
