@@ -17,6 +17,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 from hw2_utils import finetune, hub, prompting
 from hw2_utils.errors import InputError
 
+pytestmark = pytest.mark.slow  # some 140 models
+
 WORDS = pre_tokenizers.ByteLevel.alphabet()
 ANSWERS = (" True", " No")
 PROMPTS = [

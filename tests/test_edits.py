@@ -16,6 +16,8 @@ import torch
 
 from hw2_utils import fusion, parts, paths, timing
 
+pytestmark = pytest.mark.slow  # each edit is a process of its own
+
 # What is hashed for each: parts by the module that computes them, stores, records by notebook.
 VQA, TWEETS = ["03", "04"], ["01", "02"]
 RECORDS = ["01", "02", "03", "04", "05", "06"]

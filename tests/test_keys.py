@@ -531,6 +531,7 @@ print(*(keys.digest(v) for v in values))
 """
 
 
+@pytest.mark.slow
 def test_keys_are_the_same_in_every_process():
     found = set()
     for seed in ("0", "1"):
@@ -604,6 +605,7 @@ def assert_all_counts(watch: Watch, *modules: str) -> None:
             assert kinds <= HARMLESS, name
 
 
+@pytest.mark.slow
 def test_numberless_modules_hand_no_number_to_a_training():
     model = hub.model("sample:all-MiniLM-L6-v2-2layers")
     frame = pd.DataFrame({"id": list("abcd"), "text": ["good", "bad", "so so", "fine"]})
@@ -618,6 +620,7 @@ def test_numberless_modules_hand_no_number_to_a_training():
     assert {"metrics", "timing"} <= watch.ran and "hub" in watch.ran
 
 
+@pytest.mark.slow
 def test_numberless_modules_hand_no_number_to_encoders(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "EMBEDDINGS_CACHE", tmp_path)
     picture = sorted((paths.ROOT / "data/sample/daquar").rglob("*.png"))[:1]
@@ -634,6 +637,7 @@ def test_numberless_modules_hand_no_number_to_encoders(tmp_path, monkeypatch):
     assert {"pictures", "hub", "embedding_cache"} <= watch.ran
 
 
+@pytest.mark.slow
 def test_numberless_modules_hand_no_number_to_scores():
     model = hub.model("sample:SmolLM2-135M-Instruct")
     with Watch() as watch:
@@ -643,6 +647,7 @@ def test_numberless_modules_hand_no_number_to_scores():
     assert_all_counts(watch, "prompting")
 
 
+@pytest.mark.slow
 def test_numberless_modules_hand_no_number_to_fusion():
     rng = np.random.default_rng(0)
     rows = pd.DataFrame({"id": list("abcd"), "question": "what", "image_id": list("xxyy")})

@@ -102,6 +102,7 @@ def flip(file: Path, random_: random.Random) -> None:
     file.write_bytes(data)
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_is_believed(capsys, place):
     """Each flip is named, its part set aside, and what is computed again is what was there."""
     first, random_ = done(), random.Random(0)
@@ -236,6 +237,7 @@ def processes(place: Path, n: int, turns: int, *fresh: str) -> str:
     return "".join(out for out, _ in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "fresh"), [(2, ["1"]), (4, ["1"]), (4, ["1", "0"]), (3, ["0"])])
 def test_processes_that_compute_one_part_at_once(n, fresh, place):
     out = processes(place, n, 60, *fresh)
@@ -266,6 +268,7 @@ parts.part("part", compute, {"n": 10})
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_leaves_a_whole_part_or_none(place):
     killed = 0
     for step in range(100):
