@@ -128,7 +128,7 @@ def compare(
 def resnet50(files: list[Path], geometry: str, repeats: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
-            model = hub.model("torchvision:resnet50-v1")
+            model = hub.fetch_model("torchvision:resnet50-v1")
         except Hw2Error:
             file, facts = Path(folder) / "random.pth", {"architecture": "resnet50"}
             torch.save(torchvision.models.resnet50().state_dict(), file)
@@ -254,16 +254,18 @@ def main() -> None:
     pictures, questions = [data.image_paths[i] for i in rows["image_id"]], list(rows["question"])
     files, distinct = list(dict.fromkeys(pictures)), list(dict.fromkeys(questions))
     images = encoders.image_encoder(
-        hub.model(settings["image_model"]), geometry=settings["geometry"], device="cpu"
+        hub.fetch_model(settings["image_model"]), geometry=settings["geometry"], device="cpu"
     )
-    texts = encoders.sentence_encoder(hub.model(settings["sentence_model"]), device="cpu")
+    texts = encoders.sentence_encoder(hub.fetch_model(settings["sentence_model"]), device="cpu")
     encode = partial(inside(texts)["network"].encode, show_progress_bar=False)
     with mock.patch.object(
         encoders, "_fold_batch_norms", lambda network: network
     ):  # the library's network as it is
         library = inside(
             encoders.image_encoder(
-                hub.model(settings["image_model"]), geometry=settings["geometry"], device="cpu"
+                hub.fetch_model(settings["image_model"]),
+                geometry=settings["geometry"],
+                device="cpu",
             )
         )
     plain = partial(

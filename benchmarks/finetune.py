@@ -202,7 +202,7 @@ def main() -> None:
     os.environ["HW2_RUNNER"] = "1"  # no bar for ours, since the others have none to draw
 
     source = tweets.subset(tweets.read(args.tweets), max_train_examples=args.examples)
-    model, frame, classes = hub.model(args.model), source.splits["train"], source.classes
+    model, frame, classes = hub.fetch_model(args.model), source.splits["train"], source.classes
     tok = finetune.tokenizer(model)
     recipe = finetune.Recipe(
         epochs=args.epochs, batch_size=16, max_length=128, bf16=False, device="cpu"

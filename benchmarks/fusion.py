@@ -49,7 +49,7 @@ def random_vectors(items: Iterable[str], dim: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(dim)
     return {
         item: random.standard_normal(dim, dtype=np.float32) for item in items
-    }  # fusion.splits makes them unit
+    }  # fusion.tensors makes them unit
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def main() -> None:
     load_before, settings = os.getloadavg()[0], profiles.load("sample")["03_vqa_resnet_sbert"]
     data, Fusion = daquar.read(args.vqa), network_class()
     rows = pd.concat(data.splits.values())
-    parts = fusion.splits(
+    parts = fusion.tensors(
         data.splits,
         random_vectors(rows["image_id"].unique(), IMAGE_DIM),
         random_vectors(rows["question"].unique(), QUESTION_DIM),

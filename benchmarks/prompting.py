@@ -152,7 +152,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore")
     logging.set_verbosity_error()
-    lm = prompting.load(hub.model(args.model).path)
+    lm = prompting.load(hub.fetch_model(args.model).path)
     prompts = sample_prompts(args.statements)
     load_before = os.getloadavg()[0]
 

@@ -44,7 +44,7 @@ def roberta_base(folder: Path, tokenizer: Path) -> hub.Model:
     for file in tokenizer.glob("*"):
         if file.name.startswith(("tokenizer", "vocab", "special")):
             (folder / file.name).write_bytes(file.read_bytes())
-    return hub.model(str(folder))
+    return hub.fetch_model(str(folder))
 
 
 def main() -> int:

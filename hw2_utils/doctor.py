@@ -78,7 +78,7 @@ def _files(tables: Mapping[str, Any]) -> Iterator[tuple]:
     for name in sorted(models):
         model = None
         try:
-            model = hub.model(name)
+            model = hub.fetch_model(name)
             yield True, f"model {name}", ""
         except Hw2Error as error:
             yield False, f"model {name}: {error.what}", error.todo

@@ -218,7 +218,7 @@ def clip_encoders(model: Model, *, geometry: str, device: str) -> tuple[Encoder,
     import open_clip
     import torch
 
-    towers = [hub.model(name) for name in model.facts.get("tower_models", [])]
+    towers = [hub.fetch_model(name) for name in model.facts.get("tower_models", [])]
     if model.facts.get("architecture") == "ViT-B-32-quickgelu":
         network = open_clip.load_openai_model(str(model.path), precision="fp32", device=device)
         tokenise = open_clip.get_tokenizer("ViT-B-32-quickgelu")

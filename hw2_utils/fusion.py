@@ -57,7 +57,7 @@ def training_frames(run: Run, data: Dataset) -> dict[str, pd.DataFrame]:
     return {**data.splits, "train": train}
 
 
-def splits(
+def tensors(
     frames: Mapping[str, pd.DataFrame],
     images: Mapping[str, np.ndarray],
     questions: Mapping[str, np.ndarray],
@@ -255,7 +255,7 @@ def cross_validate(
             "val": pooled.loc[stops],
             "train": pooled.drop(index=[*held, *stops]),
         }
-        data = splits(own, images, questions, classes=classes, image_scale=image_scale)
+        data = tensors(own, images, questions, classes=classes, image_scale=image_scale)
         scores = train(
             lambda: network(*dims, hidden_dim, len(classes)),
             data,
@@ -426,7 +426,7 @@ def run_methods(
     labelled = {s: f.rename(columns={"answer": "label"}) for s, f in frames.items()}
     for method, dims in methods.items():
         shuffled = method.endswith("shuffled_images")
-        data = splits(
+        data = tensors(
             frames,
             images,
             questions,

@@ -82,7 +82,7 @@ def pins() -> dict[str, dict[str, Any]]:
         return tomllib.loads(paths.PINS.read_text(encoding="utf-8"))
 
 
-def model(name: str) -> Model:
+def fetch_model(name: str) -> Model:
     """The verified files of a pinned id, a local folder or a local file; refuses everything else.
 
     Raises InputError for an id without a pin, a folder that is incomplete, broken or asks for remote code, and

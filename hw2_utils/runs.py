@@ -90,13 +90,13 @@ class Run:
 
         So is the verdict on its outputs, which `references.hold` may refuse.
         """
-        self.models[role] = hub.model(getattr(self.settings, role))
+        self.models[role] = hub.fetch_model(getattr(self.settings, role))
         self.references[role] = verdict = references.hold(self.models[role])
         if not verdict.startswith(("passed", references.NONE)):
             self.note(f"public reference of {self.models[role].id}: {verdict}")
         return self.models[role]
 
-    def read(self, name: str, data: Any) -> None:
+    def record_data(self, name: str, data: Any) -> None:
         """Puts a data set's hash and its reader's notes on record, and prints the notes.
 
         Raises InputError for a class or topic with a name that means something else in the record, and for test

@@ -374,7 +374,7 @@ def minilm(folder: Path) -> None:
 def sample_minilm() -> Path:
     from hw2_utils import hub
 
-    return hub.model("sample:all-MiniLM-L6-v2").path
+    return hub.fetch_model("sample:all-MiniLM-L6-v2").path
 
 
 def phi(folder: Path, *, n_layers: int) -> None:

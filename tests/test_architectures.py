@@ -272,7 +272,7 @@ def lora(targets: list[str] | None = None, save: list[str] | None = None) -> Lor
 
 @pytest.mark.parametrize("kind", [*OWN_TARGETS, *NAMED_TARGETS, *NAMED_SAVE])
 def test_classes_of_a_batch_are_those_of_one_plain_pass_a_text(kind, tmp_path):
-    model = hub.model(str(saved(tmp_path, encoder(kind), tokenizer("<s> $A </s>"))))
+    model = hub.fetch_model(str(saved(tmp_path, encoder(kind), tokenizer("<s> $A </s>"))))
     network = finetune.classifier(model, classes=CLASSES, seed=0).eval()
     tok = finetune.tokenizer(model)
     data = {"input_ids": [tok(text)["input_ids"] for text in TEXTS]}
@@ -287,14 +287,14 @@ def test_classes_of_a_batch_are_those_of_one_plain_pass_a_text(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", OWN_TARGETS)
 def test_pefts_own_targets_train_all_that_is_new(kind, tmp_path):
-    model = hub.model(str(saved(tmp_path, encoder(kind))))
+    model = hub.fetch_model(str(saved(tmp_path, encoder(kind))))
     wrapped = finetune.with_lora(finetune.classifier(model, classes=CLASSES, seed=0), lora())
     assert any("lora_A" in name for name, _ in wrapped.named_parameters())
 
 
 @pytest.mark.parametrize("kind", NAMED_TARGETS)
 def test_without_pefts_own_targets_those_there_are_are_named(kind, tmp_path):
-    model = hub.model(str(saved(tmp_path, encoder(kind))))
+    model = hub.fetch_model(str(saved(tmp_path, encoder(kind))))
     targets, save = NAMED_TARGETS[kind]
     with pytest.raises(InputError, match="lora_targets") as refused:
         finetune.with_lora(finetune.classifier(model, classes=CLASSES, seed=0), lora())
@@ -305,7 +305,7 @@ def test_without_pefts_own_targets_those_there_are_are_named(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", NAMED_SAVE)
 def test_new_weights_that_lora_would_leave_at_random_are_named(kind, tmp_path):
-    model = hub.model(str(saved(tmp_path, encoder(kind))))
+    model = hub.fetch_model(str(saved(tmp_path, encoder(kind))))
     with pytest.raises(InputError, match="lora_save: .* would stay at random") as refused:
         finetune.with_lora(finetune.classifier(model, classes=CLASSES, seed=0), lora())
     assert refused.value.todo.endswith(f": {', '.join(NAMED_SAVE[kind])}")

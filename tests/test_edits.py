@@ -204,7 +204,7 @@ class Network(torch.nn.Module):
 def fitted(frames: dict, images: dict, questions: dict, **measured: object) -> str:
     """Name of the part that a tiny fusion network is."""
     classes = ["bed", "lamp"]
-    data = fusion.splits(frames, images, questions, classes=classes, image_scale=1.0)
+    data = fusion.tensors(frames, images, questions, classes=classes, image_scale=1.0)
     inputs = {"network": Network, "dims": (6, 4), "data": data, "frames": frames, "epochs": 1}
     inputs |= {"method": "fusion", "classes": classes, "seeds": [0], "hidden_dim": 2}
     inputs |= {"device": "cpu", "batch_size": 8, "learning_rate": 0.1, "weight_decay": 0.0}
@@ -265,7 +265,7 @@ def test_times_belong_to_the_threads_that_they_were_measured_with(tmp_path, monk
 STORE = """
 import json
 from hw2_utils import encoders, hub, runs
-model = hub.model("sample:efficientnet-lite0")
+model = hub.fetch_model("sample:efficientnet-lite0")
 clip = {"clip_model": {"id": "sample:clip"}}
 own = {"image_model": {"id": "sample:efficientnet-lite0"}}
 none = {"text_model": {"id": "sample:all-MiniLM-L6-v2"}}

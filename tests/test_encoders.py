@@ -45,18 +45,18 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def lite0() -> encoders.Encoder:
     return encoders.image_encoder(
-        hub.model("sample:efficientnet-lite0"), geometry="whole", device="cpu"
+        hub.fetch_model("sample:efficientnet-lite0"), geometry="whole", device="cpu"
     )
 
 
 @pytest.fixture(scope="module")
 def minilm() -> encoders.Encoder:
-    return encoders.sentence_encoder(hub.model("sample:all-MiniLM-L6-v2"), device="cpu")
+    return encoders.sentence_encoder(hub.fetch_model("sample:all-MiniLM-L6-v2"), device="cpu")
 
 
 @pytest.fixture(scope="module")
 def clip() -> tuple[encoders.Encoder, encoders.Encoder]:
-    return encoders.clip_encoders(hub.model("sample:clip"), geometry="whole", device="cpu")
+    return encoders.clip_encoders(hub.fetch_model("sample:clip"), geometry="whole", device="cpu")
 
 
 def pin(
@@ -74,7 +74,7 @@ architecture = "{architecture}"
     pins = file.parent / "pins.toml"
     pins.write_text(table, encoding="utf-8")
     monkeypatch.setattr(paths, "PINS", pins)
-    return hub.model("test:model")
+    return hub.fetch_model("test:model")
 
 
 # ------------------------------------------------------------------------------------- references
@@ -96,7 +96,7 @@ def pixels(
 
 def lite0_by_hand(x: torch.Tensor) -> torch.Tensor:
     """EfficientNet-Lite0 from the file's own names, as TensorFlow computes it: [n, 3, 224, 224] to [n, 1280]."""
-    state = torch.load(hub.model("sample:efficientnet-lite0").path, weights_only=True)
+    state = torch.load(hub.fetch_model("sample:efficientnet-lite0").path, weights_only=True)
 
     def conv(x: torch.Tensor, name: str, stride: int = 1, groups: int = 1) -> torch.Tensor:
         weight, size = state[f"{name}.weight"], x.shape[-1]
@@ -133,7 +133,7 @@ def lite0_by_hand(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("geometry", ["whole", "crop"])
 def test_lite0_equals_a_forward_pass_by_hand(geometry: str) -> None:
     encoder = encoders.image_encoder(
-        hub.model("sample:efficientnet-lite0"), geometry=geometry, device="cpu"
+        hub.fetch_model("sample:efficientnet-lite0"), geometry=geometry, device="cpu"
     )
     vectors, _ = encoders.embed(encoder, FILES)
     expected = lite0_by_hand(torch.stack([pixels(file, geometry) for file in FILES]))
@@ -146,15 +146,15 @@ def test_lite0_equals_a_forward_pass_by_hand(geometry: str) -> None:
 def test_sentences_equal_sentence_transformers(minilm: encoders.Encoder) -> None:
     vectors, _ = encoders.embed(minilm, TEXTS)
     expected = SentenceTransformer(
-        str(hub.model("sample:all-MiniLM-L6-v2").path), device="cpu"
+        str(hub.fetch_model("sample:all-MiniLM-L6-v2").path), device="cpu"
     ).encode(TEXTS)
     assert vectors.shape == (len(TEXTS), 384) and minilm.dim == 384
     np.testing.assert_allclose(vectors, expected, **TOLERANCE)
 
 
 def test_sample_clip_equals_open_clip(clip: tuple[encoders.Encoder, encoders.Encoder]) -> None:
-    folder = str(hub.model("sample:all-MiniLM-L6-v2").path)
-    projections = load_file(hub.model("sample:clip").path)
+    folder = str(hub.fetch_model("sample:all-MiniLM-L6-v2").path)
+    projections = load_file(hub.fetch_model("sample:clip").path)
     network = open_clip.CustomTextCLIP(
         256,
         {"timm_model_name": "tf_efficientnet_lite0", "timm_pool": "", "image_size": 224},
@@ -257,7 +257,7 @@ def test_what_was_encoded_once_is_only_found_again(
 
 def test_geometries_have_different_vectors_and_stores(lite0: encoders.Encoder) -> None:
     crop = encoders.image_encoder(
-        hub.model("sample:efficientnet-lite0"), geometry="crop", device="cpu"
+        hub.fetch_model("sample:efficientnet-lite0"), geometry="crop", device="cpu"
     )
     vectors, stores = zip(
         *(encoders.embed(encoder, FILES) for encoder in (lite0, crop)), strict=True
@@ -269,8 +269,8 @@ def test_geometries_have_different_vectors_and_stores(lite0: encoders.Encoder) -
 def test_towers_of_the_sample_clip_have_stores_of_their_own(
     clip: tuple[encoders.Encoder, encoders.Encoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = hub.model("sample:clip")
-    towers = [hub.model(name) for name in model.facts["tower_models"]]
+    model = hub.fetch_model("sample:clip")
+    towers = [hub.fetch_model(name) for name in model.facts["tower_models"]]
     for encoder in clip:  # other weights of a tower would be another store
         assert all(m.fingerprint in encoder.spec["weights_sha256"] for m in (model, *towers))
     assert EmbeddingCache(clip[0].spec).path != EmbeddingCache(clip[1].spec).path
@@ -284,7 +284,7 @@ def bert(tmp_path: Path) -> Path:
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     network = BertModel(BertConfig(vocab_size=30522, intermediate_size=64, **shape))
     network.save_pretrained(tmp_path / "bert")
-    vocabulary = hub.model("sample:all-MiniLM-L6-v2").path / "vocab.txt"
+    vocabulary = hub.fetch_model("sample:all-MiniLM-L6-v2").path / "vocab.txt"
     (tmp_path / "bert" / "vocab.txt").write_bytes(vocabulary.read_bytes())
     return tmp_path / "bert"
 
@@ -334,7 +334,7 @@ def test_folders_of_any_layout_give_the_librarys_vectors(bert: Path, name: str) 
         SentenceTransformer(modules=steps, device="cpu").save(str(folder))
     if change:
         change(folder)
-    encoder = encoders.sentence_encoder(hub.model(str(folder)), device="cpu")
+    encoder = encoders.sentence_encoder(hub.fetch_model(str(folder)), device="cpu")
     expected = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
     np.testing.assert_allclose(encoder.encode(TEXTS), expected, **TOLERANCE)
     assert encoder.spec["pooling"] == pooling and encoder.dim == expected.shape[1]
@@ -358,15 +358,15 @@ def rewritten(folder: Path, change: Callable[[str], str | None]) -> Path:
 def test_a_sentence_encoders_missing_weights_are_refused(
     bert: Path, change: Callable[[str], str | None], message: str
 ) -> None:
-    model = hub.model(str(rewritten(bert, change)))
+    model = hub.fetch_model(str(rewritten(bert, change)))
     with pytest.raises(InputError, match=message):
         encoders.sentence_encoder(model, device="cpu")
 
 
 def test_a_pooler_that_nothing_reads_may_be_missing(bert: Path) -> None:
-    before = encoders.sentence_encoder(hub.model(str(bert)), device="cpu").encode(TEXTS)
+    before = encoders.sentence_encoder(hub.fetch_model(str(bert)), device="cpu").encode(TEXTS)
     rewritten(bert, lambda name: None if name.startswith("pooler") else name)
-    encoder = encoders.sentence_encoder(hub.model(str(bert)), device="cpu")
+    encoder = encoders.sentence_encoder(hub.fetch_model(str(bert)), device="cpu")
     np.testing.assert_allclose(encoder.encode(TEXTS), before, **TOLERANCE)
 
 
@@ -375,13 +375,13 @@ def test_a_sentence_encoders_tokenizer_must_fit(bert: Path) -> None:
     with open(bert / "vocab.txt", "a", encoding="utf-8") as file:
         file.write(words)
     with pytest.raises(InputError, match="more tokens than the model: 30531 against 30522"):
-        encoders.sentence_encoder(hub.model(str(bert)), device="cpu")
+        encoders.sentence_encoder(hub.fetch_model(str(bert)), device="cpu")
 
 
 def test_a_clip_without_its_projections_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    real = hub.model("sample:clip")
+    real = hub.fetch_model("sample:clip")
     tensors = {name.replace("text.proj", "proj"): t for name, t in load_file(real.path).items()}
     save_file(tensors, tmp_path / "projections.safetensors")
     model = dataclasses.replace(real, path=tmp_path / "projections.safetensors")
@@ -396,11 +396,14 @@ def test_an_unknown_geometry_is_refused() -> None:
         (encoders.clip_encoders, "sample:clip"),
     ):
         with pytest.raises(InputError, match="no picture geometry 'round'"):
-            load(hub.model(name), geometry="round", device="cpu")
+            load(hub.fetch_model(name), geometry="round", device="cpu")
 
 
 def test_other_models_are_refused_with_a_way_out() -> None:
-    texts, gguf = hub.model("sample:all-MiniLM-L6-v2"), hub.model("sample:SmolLM2-135M-Instruct")
+    texts, gguf = (
+        hub.fetch_model("sample:all-MiniLM-L6-v2"),
+        hub.fetch_model("sample:SmolLM2-135M-Instruct"),
+    )
     with pytest.raises(InputError, match="isn't an image encoder.*\n.*torchvision:resnet50-v1"):
         encoders.image_encoder(texts, geometry="whole", device="cpu")
     with pytest.raises(InputError, match="isn't a CLIP model.*\n.*openai:ViT-B-32"):
@@ -440,7 +443,7 @@ def make_clip(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_projections_are_small_and_float16() -> None:
-    file = hub.model("sample:clip").path
+    file = hub.fetch_model("sample:clip").path
     shapes = {name: (tuple(w.shape), w.dtype) for name, w in load_file(file).items()}
     assert shapes == {
         "visual.head.proj.weight": ((256, 1280), torch.float16),

@@ -34,7 +34,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def model():
-    return hub.model("sample:all-MiniLM-L6-v2")
+    return hub.fetch_model("sample:all-MiniLM-L6-v2")
 
 
 def test_the_configuration_given_to_peft_stays_as_it_was(model):
@@ -82,7 +82,7 @@ def saved(model, folder, network):
     """The network's folder as a model, with the sample's tokenizer."""
     network.save_pretrained(folder)
     (folder / "vocab.txt").write_bytes((model.path / "vocab.txt").read_bytes())
-    return hub.model(str(folder))
+    return hub.fetch_model(str(folder))
 
 
 def rewritten(folder, change):
@@ -172,7 +172,7 @@ def test_tokenizers_that_do_not_fit_are_refused(model, tmp_path):
     tokens = {token: i for i, token in enumerate(sorted(ByteLevel.alphabet()))}
     GPT2Tokenizer(vocab=tokens, merges=[]).save_pretrained(tmp_path)
     with pytest.raises(InputError, match="no padding token"):
-        finetune.tokenizer(hub.model(str(tmp_path)))
+        finetune.tokenizer(hub.fetch_model(str(tmp_path)))
 
 
 # ---------------------------------------------------------------------------------------------- what published answers get wrong
@@ -312,9 +312,9 @@ def test_a_model_without_tokenizer_or_weights_is_one_message(model, tmp_path):
     for file in ("config.json", "model.safetensors"):
         (tmp_path / file).write_bytes((model.path / file).read_bytes())
     with pytest.raises(InputError, match="no tokenizer(.|\n)*add its files"):
-        finetune.tokenizer(hub.model(str(tmp_path)))
+        finetune.tokenizer(hub.fetch_model(str(tmp_path)))
     (tmp_path / "vocab.txt").write_bytes((model.path / "vocab.txt").read_bytes())
-    assert len(finetune.tokenizer(hub.model(str(tmp_path)))) == 30522
+    assert len(finetune.tokenizer(hub.fetch_model(str(tmp_path)))) == 30522
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(InputError, match="no weights"):
-        hub.model(str(tmp_path))
+        hub.fetch_model(str(tmp_path))

@@ -89,7 +89,7 @@ def test_the_served_files_have_the_published_tensors(served: Path) -> None:
         sizes[kind] += math.prod(shape)
     assert sizes == {"F32": 124_697_433, "I64": 514}
     assert set(phi) == phi_names(2) and phi["lm_head.weight"] == ("F16", [51200, 2048])
-    minilm = hub.model("sample:all-MiniLM-L6-v2").path / "model.safetensors"
+    minilm = hub.fetch_model("sample:all-MiniLM-L6-v2").path / "model.safetensors"
     with safe_open(minilm, framework="numpy") as real:
         assert set(tensors("sentence-transformers/all-MiniLM-L6-v2")) == set(real.keys())
     pinned = hub.pins()["models"]["FacebookAI/roberta-base"]["sha256"]
@@ -113,7 +113,7 @@ def test_parameter_counts(
 ) -> None:
     from peft import LoraConfig, TaskType
 
-    model = hub.model(str(served / "models" / repository))
+    model = hub.fetch_model(str(served / "models" / repository))
     network = finetune.classifier(model, classes=CLASSES, seed=0)
     assert finetune.count_parameters(network) == {"params_total": full, "params_trainable": full}
     wrapped = finetune.with_lora(network, LoraConfig(task_type=TaskType.SEQ_CLS, r=8))
@@ -132,7 +132,7 @@ found = {}
 tables = profiles.load("full")
 for name in [t[k] for t in tables.values() for k in profiles.MODEL_PARAMETERS if k in t] + [tables["all"]["tweets_dir"]]:
     try:
-        found[name] = hub.data_path(name).name if name.startswith("hub:") else hub.model(name).verified
+        found[name] = hub.data_path(name).name if name.startswith("hub:") else hub.fetch_model(name).verified
     except Hw2Error as error:
         found[name] = str(error)
 print(json.dumps(found))

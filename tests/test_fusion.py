@@ -63,7 +63,7 @@ def data():
 
 def test_seeds_trained_at_once_are_those_trained_alone(data):
     frames, images, questions = data
-    parts = fusion.splits(frames, images, questions, classes=CLASSES, image_scale=0.5)
+    parts = fusion.tensors(frames, images, questions, classes=CLASSES, image_scale=0.5)
     together = fusion.train(lambda: Network(5, 4, 8, 3), parts, seeds=[3, 0, 7], **RECIPE)
     for k, seed in enumerate([3, 0, 7]):
         alone = fusion.train(lambda: Network(5, 4, 8, 3), parts, seeds=[seed], **RECIPE)
@@ -77,7 +77,7 @@ def test_seeds_trained_at_once_are_those_trained_alone(data):
 
 def test_the_best_epoch_by_validation_loss_is_kept(data):
     frames, images, questions = data
-    parts = fusion.splits(frames, images, questions, classes=CLASSES, image_scale=0.5)
+    parts = fusion.tensors(frames, images, questions, classes=CLASSES, image_scale=0.5)
     found = fusion.train(lambda: Network(5, 4, 8, 3), parts, seeds=[0, 1], **RECIPE)
     gold = parts["val"].label.numpy()
     for k, seed in enumerate([0, 1]):
@@ -89,7 +89,7 @@ def test_the_best_epoch_by_validation_loss_is_kept(data):
 @pytest.mark.parametrize("image_scale", [0, 0.5, 2.0])
 def test_image_vectors_have_the_asked_length_or_stay_as_they_are(data, image_scale):
     frames, images, questions = data
-    parts = fusion.splits(frames, images, questions, classes=CLASSES, image_scale=image_scale)
+    parts = fusion.tensors(frames, images, questions, classes=CLASSES, image_scale=image_scale)
     raw = np.stack([images[i] for i in frames["test"]["image_id"]])
     expected = (
         raw if image_scale == 0 else image_scale * raw / np.linalg.norm(raw, axis=1, keepdims=True)
@@ -103,9 +103,9 @@ def test_cross_validation_holds_each_question_once_apart_by_picture_and_never_lo
 ):
     frames, images, questions = data
     seen = []
-    real = fusion.splits
+    real = fusion.tensors
     monkeypatch.setattr(
-        fusion, "splits", lambda own, *a, **k: seen.append(own) or real(own, *a, **k)
+        fusion, "tensors", lambda own, *a, **k: seen.append(own) or real(own, *a, **k)
     )
     spoilt = {
         **frames,

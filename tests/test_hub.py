@@ -32,14 +32,14 @@ def sha256(data: bytes) -> str:
 # ---------------------------------------------------------------------------------------------- pins
 @pytest.mark.parametrize("name", SAMPLE)
 def test_sample_models_are_those_pinned(name):
-    model = hub.model(name)
+    model = hub.fetch_model(name)
     assert model.verified == "pinned" and len(model.sha256) >= 1
     root = model.path if model.path.is_dir() else model.path.parent
     assert {f: sha256((root / f).read_bytes()) for f in model.sha256} == dict(model.sha256)
 
 
 def test_the_two_layer_variant_has_the_same_files_and_another_fingerprint():
-    whole, short = hub.model(SAMPLE[0]), hub.model(f"{SAMPLE[0]}-2layers")
+    whole, short = hub.fetch_model(SAMPLE[0]), hub.fetch_model(f"{SAMPLE[0]}-2layers")
     assert whole.sha256 == short.sha256 and short.config == {"num_hidden_layers": 2}
     assert whole.fingerprint != short.fingerprint and json.dumps(short.record())
 
@@ -70,13 +70,13 @@ def pin_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_altered_byte_is_refused_and_names_the_file(folder, monkeypatch):
     pin_folder(folder, monkeypatch)
-    assert hub.model("mine").verified == "pinned"
+    assert hub.fetch_model("mine").verified == "pinned"
     weights = folder / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(Hw2Error, match="mine, model.safetensors") as error:
-        hub.model("mine")
+        hub.fetch_model("mine")
     assert sha256(bytes(data)) in str(error.value)
 
 
@@ -84,7 +84,7 @@ def test_a_missing_file_is_named(folder, monkeypatch):
     pin_folder(folder, monkeypatch)
     (folder / "config.json").unlink()
     with pytest.raises(Hw2Error, match="config.json"):
-        hub.model("mine")
+        hub.fetch_model("mine")
 
 
 @pytest.mark.parametrize(("package", "version"), [("no-such-package", "0.1.0"), ("numpy", "0.0.1")])
@@ -95,7 +95,7 @@ def test_a_model_whose_package_is_not_installed(tmp_path, monkeypatch, package, 
         f'[models."mine"]\npackage = "{package}"\nfolder = "x"\nrevision = "{version}"\n',
     )
     with pytest.raises(InputError, match=f"{package} {version}") as error:
-        hub.model("mine")
+        hub.fetch_model("mine")
     assert "requirements-sample-models.txt" in error.value.todo
 
 
@@ -116,12 +116,12 @@ def test_a_pins_file_that_cannot_be_read(tmp_path, monkeypatch, text):
     pin(tmp_path, monkeypatch, "")
     paths.PINS.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(InputError, match="pins file can't be read"):
-        hub.model("mine")
+        hub.fetch_model("mine")
 
 
 def test_an_id_without_a_pin_is_refused_with_those_there_are():
     with pytest.raises(InputError, match="no model 'bert-base-uncased'") as error:
-        hub.model("bert-base-uncased")
+        hub.fetch_model("bert-base-uncased")
     assert SAMPLE[0] in error.value.todo and "HW2_PINS" in error.value.todo
     with pytest.raises(InputError, match="no pinned data set"):
         hub.data_path("hub:someone/something")
@@ -130,17 +130,17 @@ def test_an_id_without_a_pin_is_refused_with_those_there_are():
 
 # ---------------------------------------------------------------------------------------------- local folders
 def test_a_local_folder_is_taken_and_hashed(folder):
-    model = hub.model(str(folder))
+    model = hub.fetch_model(str(folder))
     assert model.verified == "local folder" and model.path == folder
     assert model.sha256 == {p.name: sha256(p.read_bytes()) for p in folder.iterdir()}
     before = model.fingerprint
     (folder / "vocab.txt").write_text("a\n", encoding="utf-8")
-    assert hub.model(str(folder)).fingerprint != before
+    assert hub.fetch_model(str(folder)).fingerprint != before
 
 
 def test_a_local_file_is_taken(tmp_path):
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
-    assert hub.model(str(tmp_path / "a.gguf")).sha256 == {"a.gguf": sha256(b"GGUF")}
+    assert hub.fetch_model(str(tmp_path / "a.gguf")).sha256 == {"a.gguf": sha256(b"GGUF")}
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -151,7 +151,7 @@ def test_weights_in_both_of_pytorchs_formats_are_taken(folder, zipped):
     torch.save(
         {"a": torch.ones(3)}, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped
     )
-    assert hub.model(str(folder)).verified == "local folder"
+    assert hub.fetch_model(str(folder)).verified == "local folder"
 
 
 class Bomb:
@@ -207,7 +207,7 @@ def cut(folder: Path) -> None:
 def test_local_folders_that_are_refused(folder, spoil, message):
     spoil(folder)
     with pytest.raises(InputError, match=message) as error:
-        hub.model(str(folder))
+        hub.fetch_model(str(folder))
     assert error.value.todo and not (folder.parent / "canary").exists()
 
 
@@ -254,7 +254,7 @@ def test_what_the_libraries_would_load_beside_the_weights_is_refused(folder, spo
     save_file({"b": np.ones(3, np.float32)}, folder / "sub" / "b.safetensors")
     spoil(folder)
     with pytest.raises(InputError, match=re.escape(message)) as error:
-        hub.model(str(folder))
+        hub.fetch_model(str(folder))
     assert error.value.todo
 
 
@@ -263,7 +263,7 @@ def test_shards_beside_their_index_are_taken_and_hashed_through_links(folder):
     blob = folder.parent / "blob"
     save_file({"b": np.ones(3, np.float32)}, blob)
     (folder / "other.safetensors").symlink_to(blob)  # as in the hub's own cache
-    found = hub.model(str(folder)).sha256
+    found = hub.fetch_model(str(folder)).sha256
     assert found["other.safetensors"] == sha256(blob.read_bytes()) and len(found) == 4
 
 
@@ -303,10 +303,10 @@ DENSE = ("2_Dense", "sentence_transformers.models.Dense")
 )
 def test_a_sentence_encoders_modules_are_checked_as_its_folder_is(folder, spoil, message):
     modules(folder, ("", "sentence_transformers.models.Transformer"), DENSE)
-    assert hub.model(str(folder)).verified == "local folder"
+    assert hub.fetch_model(str(folder)).verified == "local folder"
     spoil(folder)
     with pytest.raises(InputError, match=re.escape(message)) as error:
-        hub.model(str(folder))
+        hub.fetch_model(str(folder))
     assert error.value.todo and not (folder.parent / "canary").exists()
 
 
@@ -316,14 +316,14 @@ def test_weights_beside_the_pinned_ones_that_would_be_loaded_are_refused(folder,
     (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
     torch.save({"a": torch.ones(3)}, folder / "pytorch_model.bin")
     pin_folder(folder, monkeypatch)
-    assert hub.model("mine").verified == "pinned"
+    assert hub.fetch_model("mine").verified == "pinned"
     (folder.parent / "model.safetensors").rename(folder / "model.safetensors")
     with pytest.raises(InputError, match=r"model.safetensors: these weights would be loaded"):
-        hub.model("mine")
+        hub.fetch_model("mine")
     (folder / "model.safetensors").unlink()
     adapter(folder)
     with pytest.raises(InputError, match="adapter of 'someone/base'"):
-        hub.model("mine")
+        hub.fetch_model("mine")
 
 
 # ---------------------------------------------------------------------------------------------- files by address
@@ -373,7 +373,7 @@ def mirror(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_is_fetched_once_and_verified(server, checkpoints, monkeypatch):
     mirror(server, monkeypatch)
     for _ in range(2):
-        model = hub.model("net")
+        model = hub.fetch_model("net")
         assert (
             model.path.read_bytes() == GOOD
             and model.verified == "pinned"
@@ -389,24 +389,24 @@ def test_wrong_cut_or_stalled_bytes_leave_nothing(server, checkpoints, monkeypat
     server.fault = fault
     begin = time.monotonic()
     with pytest.raises(Hw2Error, match="download failed") as error:
-        hub.model("net")
+        hub.fetch_model("net")
     assert "HW2_WEIGHTS_URL" in error.value.todo and not list(checkpoints.iterdir())
     assert time.monotonic() - begin < 10 and socket.getdefaulttimeout() is None
     server.fault = ""
-    assert hub.model("net").path.read_bytes() == GOOD
+    assert hub.fetch_model("net").path.read_bytes() == GOOD
 
 
 def test_a_file_that_the_mirror_lacks(server, checkpoints, monkeypatch):
     monkeypatch.setenv("HW2_WEIGHTS_URL", server.url)
     with pytest.raises(Hw2Error, match="download failed: HTTP Error 404"):
-        hub.model("net")
+        hub.fetch_model("net")
     assert not list(checkpoints.iterdir())
 
 
 def test_a_refused_connection_is_one_message(checkpoints, monkeypatch):
     monkeypatch.setenv("HW2_WEIGHTS_URL", unused_address())
     with pytest.raises(Hw2Error, match="download failed"):
-        hub.model("net")
+        hub.fetch_model("net")
     assert not list(checkpoints.iterdir())
 
 
@@ -420,16 +420,16 @@ def test_offline_asks_nobody(server, checkpoints, monkeypatch):
     mirror(server, monkeypatch)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(Hw2Error, match="HF_HUB_OFFLINE is set"):
-        hub.model("net")
+        hub.fetch_model("net")
     assert not server.requests
 
 
 def test_a_file_that_changed_in_the_cache_is_not_loaded(server, checkpoints, monkeypatch):
     mirror(server, monkeypatch)
-    path = hub.model("net").path
+    path = hub.fetch_model("net").path
     path.write_bytes(GOOD[::-1])
     with pytest.raises(Hw2Error, match="the file was not loaded"):
-        hub.model("net")
+        hub.fetch_model("net")
 
 
 # ---------------------------------------------------------------------------------------------- files from the hub
@@ -443,7 +443,7 @@ import sys
 from hw2_utils import hub
 from hw2_utils.errors import Hw2Error
 try:
-    model = hub.model("someone/small")
+    model = hub.fetch_model("someone/small")
     print(model.verified, model.revision, hub.data_path("hub:someone/small").is_dir(), sorted(model.sha256))
 except Hw2Error as error:
     print(f"error: {error}", file=sys.stderr)

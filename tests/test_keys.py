@@ -607,7 +607,7 @@ def assert_all_counts(watch: Watch, *modules: str) -> None:
 
 @pytest.mark.slow
 def test_numberless_modules_hand_no_number_to_a_training():
-    model = hub.model("sample:all-MiniLM-L6-v2-2layers")
+    model = hub.fetch_model("sample:all-MiniLM-L6-v2-2layers")
     frame = pd.DataFrame({"id": list("abcd"), "text": ["good", "bad", "so so", "fine"]})
     frame["label"] = ["positive", "negative"] * 2
     recipe = finetune.Recipe(epochs=1, batch_size=2, max_length=8, bf16=False, device="cpu")
@@ -627,11 +627,11 @@ def test_numberless_modules_hand_no_number_to_encoders(tmp_path, monkeypatch):
     picture = picture or sorted((paths.ROOT / "data/sample/daquar").rglob("*.jpg"))[:1]
     with Watch() as watch:
         image, text = encoders.clip_encoders(
-            hub.model("sample:clip"), geometry="whole", device="cpu"
+            hub.fetch_model("sample:clip"), geometry="whole", device="cpu"
         )
         encoders.embed(image, picture)
         encoders.embed(text, ["a lamp"])
-        sentence = hub.model("sample:all-MiniLM-L6-v2")
+        sentence = hub.fetch_model("sample:all-MiniLM-L6-v2")
         encoders.embed(encoders.sentence_encoder(sentence, device="cpu"), ["a lamp"])
     assert_all_counts(watch, "encoders")
     assert {"pictures", "hub", "embedding_cache"} <= watch.ran
@@ -639,7 +639,7 @@ def test_numberless_modules_hand_no_number_to_encoders(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_numberless_modules_hand_no_number_to_scores():
-    model = hub.model("sample:SmolLM2-135M-Instruct")
+    model = hub.fetch_model("sample:SmolLM2-135M-Instruct")
     with Watch() as watch:
         lm = prompting.load(model.path, device="cpu")
         prompting.score(lm, ["Ice is cold. Answer:"], [" True", " False"], batch_size=1)
@@ -657,7 +657,7 @@ def test_numberless_modules_hand_no_number_to_fusion():
     options = {"classes": ["bed", "lamp"], "seeds": [0], "hidden_dim": 2, "device": "cpu"}
     options |= {"epochs": 1, "batch_size": 2, "learning_rate": 0.1, "weight_decay": 0.0}
     with Watch() as watch:
-        data = fusion.splits(frames, images, questions, classes=["bed", "lamp"], image_scale=1.0)
+        data = fusion.tensors(frames, images, questions, classes=["bed", "lamp"], image_scale=1.0)
         found = fusion.fit(Linear, (3, 2), data, frames, method="fusion", **options)
         metrics.tidy(found["predictions"], classes=["bed", "lamp"])
     assert_all_counts(watch, "fusion", "metrics")

@@ -175,14 +175,14 @@ def statements(topics: list[str | None]) -> Statements:
 def test_data_that_a_record_cannot_hold_are_refused(data, named):
     run = SimpleNamespace(data={}, note=print)
     with pytest.raises(InputError) as caught:
-        runs.Run.read(run, "questions", data)
+        runs.Run.record_data(run, "questions", data)
     assert all(word in str(caught.value) for word in named) and not run.data
 
 
 def test_data_with_any_other_names_are_read():
     run = SimpleNamespace(data={}, note=print)
     for name, data in {"vqa": vqa(), "statements": statements(["All", None])}.items():
-        runs.Run.read(run, name, data)
+        runs.Run.record_data(run, name, data)
     assert len(run.data) == 2
 
 

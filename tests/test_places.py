@@ -267,7 +267,7 @@ def test_topics_statements_and_a_model_file_of_any_name(tmp_path):
     place = tmp_path / ODD_NAME
     place.mkdir()
     model = place / "model #1 é.gguf"
-    model.symlink_to(hub.model("sample:SmolLM2-135M-Instruct").path.resolve())
+    model.symlink_to(hub.fetch_model("sample:SmolLM2-135M-Instruct").path.resolve())
     rows = [
         {"statement": f"{topic} is {word} {i}.", "label": word, "topic": topic}
         for i, topic in enumerate(ODD_CLASSES[:3])

@@ -37,7 +37,7 @@ def pin(monkeypatch: pytest.MonkeyPatch, path: Path, **facts: object) -> hub.Mod
     pins = path.with_name("pins.toml")
     pins.write_text("\n".join(lines), encoding="utf-8")
     monkeypatch.setattr(paths, "PINS", pins)
-    return hub.model("mine")
+    return hub.fetch_model("mine")
 
 
 def line(fact: tuple[str, object]) -> str:
@@ -64,14 +64,14 @@ def test_a_hash_of_the_table_is_the_one_pinned_and_unknown_ones_are_named():
 
 # ------------------------------------------------------------------------------------- true weights
 def test_the_true_minilm_has_the_published_cosines():
-    model = hub.model("sample:all-MiniLM-L6-v2")
+    model = hub.fetch_model("sample:all-MiniLM-L6-v2")
     found = references.output(model, references.of(model))
     np.testing.assert_allclose(found, [0.6660, 0.1046, 0.1411], rtol=0, atol=1e-4)
     assert references.hold(model).startswith("passed: at most ")
 
 
 def test_what_has_passed_is_not_computed_again_unless_something_changes(monkeypatch):
-    model = hub.model("sample:all-MiniLM-L6-v2")
+    model = hub.fetch_model("sample:all-MiniLM-L6-v2")
     assert references.remembered(model) is None
     verdict = references.hold(model)
     kept = list((paths.EMBEDDINGS_CACHE / "references").iterdir())
@@ -90,14 +90,14 @@ def test_what_has_passed_is_not_computed_again_unless_something_changes(monkeypa
     "name", ["sample:all-MiniLM-L6-v2-2layers", "sample:efficientnet-lite0", "sample:clip"]
 )
 def test_other_weights_or_layers_have_no_reference(name):
-    assert references.hold(hub.model(name)) == "no reference"
+    assert references.hold(hub.fetch_model(name)) == "no reference"
     assert not paths.EMBEDDINGS_CACHE.exists()
 
 
 def test_a_local_folder_has_no_reference(tmp_path):
     """What somebody does with the same weights, such as other pooling, is theirs."""
-    shutil.copytree(hub.model("sample:all-MiniLM-L6-v2").path, tmp_path / "mine")
-    assert references.hold(hub.model(str(tmp_path / "mine"))) == "no reference"
+    shutil.copytree(hub.fetch_model("sample:all-MiniLM-L6-v2").path, tmp_path / "mine")
+    assert references.hold(hub.fetch_model(str(tmp_path / "mine"))) == "no reference"
 
 
 # ------------------------------------------------------------------------------------- random weights
@@ -176,7 +176,7 @@ def test_without_the_pins_word_random_weights_have_no_reference(monkeypatch, tmp
 def test_outputs_that_are_no_numbers_do_not_pass(monkeypatch):
     expect(monkeypatch, MINILM, [float("nan")] * 3)
     with pytest.raises(Hw2Error, match="published are nan"):
-        references.hold(hub.model("sample:all-MiniLM-L6-v2"))
+        references.hold(hub.fetch_model("sample:all-MiniLM-L6-v2"))
 
 
 # ------------------------------------------------------------------------------------- pictures
@@ -269,6 +269,6 @@ def test_the_doctor_says_which_references_there_are(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert f"ok      {told}not held against it yet" in out
     assert "ok      reference outputs of sample:efficientnet-lite0: no reference" in out
-    verdict = references.hold(hub.model("sample:all-MiniLM-L6-v2"))
+    verdict = references.hold(hub.fetch_model("sample:all-MiniLM-L6-v2"))
     doctor.check("sample")
     assert f"{told}{verdict}" in capsys.readouterr().out

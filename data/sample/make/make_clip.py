@@ -174,9 +174,9 @@ def main() -> None:
             f for f in pool.imap(_drawn, [(seed, folder) for seed in SEEDS], chunksize=20) if f
         ]
     image_tower = encoders.image_encoder(
-        hub.model("sample:efficientnet-lite0"), geometry="whole", device="cpu"
+        hub.fetch_model("sample:efficientnet-lite0"), geometry="whole", device="cpu"
     )
-    text_tower = encoders.sentence_encoder(hub.model("sample:all-MiniLM-L6-v2"), device="cpu")
+    text_tower = encoders.sentence_encoder(hub.fetch_model("sample:all-MiniLM-L6-v2"), device="cpu")
     images, texts = [], []
     for start in range(0, len(found), 64):
         batch = found[start : start + 64]
