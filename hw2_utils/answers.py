@@ -23,6 +23,27 @@ def verdict(row: Mapping[str, Any]) -> str:
     return "not shown"
 
 
+def paired_caption(what: str, *, units: str) -> str:
+    """Caption of a table of paired tests (`inference.shown`); `units`: "tweets", "images", ..."""
+    return (
+        f"{what}, over seeds and {units}: interval at the level at which Holm's method judges the "
+        "row, p after Holm, spread over seeds, and the difference that would have been shown with "
+        "a power of 80 %."
+    )
+
+
+def vqa_recipe(settings: Any) -> str:
+    """Problem 2's recipe whole, as the run used it."""
+    return (
+        "Vectors are L2-normalised (`image_scale` is a picture vector's length), the optimizer is "
+        f"AdamW, the loss cross-entropy; learning rate {settings.learning_rate:g}, weight decay "
+        f"{settings.weight_decay:g}, batches of {settings.batch_size}, at most {settings.epochs} "
+        f"epochs with the best one by validation loss, hidden layers of {settings.hidden_dim}, "
+        f"`image_scale` {settings.image_scale:g}, pictures used {settings.geometry}, "
+        f"{len(settings.seeds)} seed(s)."
+    )
+
+
 # ---------------------------------------------------------------------------------------------- full and LoRA
 def costs(table: pd.DataFrame, *, disturbed: Sequence[str]) -> dict[str, float]:
     """LoRA's parameters, memory and time divided by full fine-tuning's, by name; no time where one was disturbed."""

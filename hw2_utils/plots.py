@@ -71,8 +71,13 @@ def intervals(
     offset: float = 0.0,
     colour: int = 0,
     name: str | None = None,
+    seeds: pd.DataFrame | None = None,
 ) -> None:
-    """One point with its 95 % interval for each row (columns `label`, value, low, high); rows run from top to bottom."""
+    """One point with its 95 % interval for each row (columns `label`, value, low, high).
+
+    Rows run from top to bottom. Small open circles below each are the `seeds`' own values: the rows
+    of that frame (same columns) that have a seed.
+    """
     y = np.arange(len(rows))[::-1] - offset
     value = rows["value"].to_numpy(float)
     low = value - rows["low"].fillna(rows["value"]).to_numpy(float)
@@ -87,8 +92,18 @@ def intervals(
         markersize=5,
         label=name,
     )
+    if seeds is not None:
+        _seed_points(axes, seeds, dict(zip(rows[label], y - 0.22, strict=True)), label, colour)
     axes.set_yticks(np.arange(len(rows))[::-1], [*map(text, rows[label])])
     axes.grid(axis="x", alpha=0.3)
+
+
+def _seed_points(
+    axes: Axes, rows: pd.DataFrame, place: dict[str, float], label: str, colour: int
+) -> None:
+    each = rows[rows["seed"].notna() & rows[label].isin(place)]
+    points = {"s": 9, "facecolors": "none", "edgecolors": COLOURS[colour], "linewidths": 0.7}
+    axes.scatter(each["value"], each[label].map(place), **points)
 
 
 def curves(axes: Axes, frame: pd.DataFrame, *, x: str, y: str, by: str, smooth: int = 1) -> None:
