@@ -33,8 +33,8 @@ def run(profile: str, *, cores: int, sweep: Path | None = None, slurm: bool = Fa
         _check_what_is_there(profile, plan)
         code = _snakemake(profile, cores, sweep, slurm)
         if plan:
-            table = paths.short(sweeps.table(plan))
-            print(f"{len(sweeps.gather(plan)):,} metric rows in", table)
+            place = paths.short(paths.RUNS / "sweeps" / plan.name)
+            print(f"{len(sweeps.complete(plan))} of {len(plan.runs)} runs complete in {place}")
         else:
             print("report:", paths.short(report.write(profile)))
     if code:
@@ -49,7 +49,6 @@ def _check_what_is_there(profile: str, plan: sweeps.Sweep | None) -> None:
     """Refuses what would be replaced and isn't ours; lets what no longer holds run again."""
     folders.check_writable(paths.RUNS / "parts")
     if plan:
-        sweeps.check_table(plan)
         for run, values in plan.runs.items():
             files = _data_files(plan.notebook, {"profile": profile, **values})
             _unstamp_unless_it_holds(sweeps.folder(plan, run), plan.notebook, profile, files)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hw2_utils import embedding_cache, folders, parts, paths, report, runs
 
-TABLE = ",".join(runs.METRIC_COLUMNS)  # how a sweep's table of metrics begins
+TABLE = ",".join(runs.METRIC_COLUMNS)  # how a sweep's table began in earlier versions
 
 
 def clean() -> list[Path]:

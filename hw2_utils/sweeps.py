@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -11,15 +10,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from hw2_utils import folders, keys, parameters, paths, runs
 from hw2_utils.errors import InputError, explained, require
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -143,41 +139,13 @@ def command(sweep: Sweep, run: str, start: str, profile: str) -> str:
     return " ".join(words)
 
 
-def table(sweep: Sweep) -> Path:
-    """The metrics of a sweep's runs, in one file."""
-    return folder(sweep, "metrics.csv")
-
-
-def check_table(sweep: Sweep) -> None:
-    """Refuses to write where a file is that isn't a sweep's table."""
-    place = table(sweep)
-    if os.path.lexists(place):
-        is_file = place.is_file() and not place.is_symlink()
-        head = place.open("rb").readline().decode("utf-8", "replace") if is_file else "?"
-        ours = head.strip('"\n') == "" or head.startswith(",".join(runs.METRIC_COLUMNS))
-        require(ours, "this file isn't a sweep's table", where=paths.short(place), todo="move it")
-
-
-def gather(sweep: Sweep) -> pd.DataFrame:
-    """The tidy metrics of all complete runs, their parameters as columns beside; written to `metrics.csv` there."""
-    import pandas as pd
-
-    check_table(sweep)
-    frames = [pd.DataFrame()]
-    for run, values in sweep.runs.items():
-        if stamp(sweep, run).is_file():
-            record = runs.load(folder(sweep, run), notebook=sweep.notebook)
-            shown = {name: str(value) for name, value in values.items()}
-            frames.append(record.metrics.assign(run=run, **shown))
-    rows = pd.concat(frames, ignore_index=True)
-    table(sweep).parent.mkdir(parents=True, exist_ok=True)
-    text = rows.to_csv(index=False, lineterminator="\n")
-    folders.put_file(table(sweep), text.encode())
-    return rows
+def complete(sweep: Sweep) -> list[str]:
+    """The names of the runs that the workflow engine has called complete."""
+    return [run for run in sweep.runs if stamp(sweep, run).is_file()]
 
 
 def records(name: str, run: runs.Run) -> list[runs.Record]:
-    """The complete, current runs of the sweep of this name that read the same data and models as `run`, in its order."""
+    """The complete, current runs of a sweep that read the same data and models as `run`, in order."""
     own = {role: model.fingerprint for role, model in run.models.items()}
     found = []
     for done in sorted((paths.RUNS / "sweeps" / name).glob(f"*/{folders.STAMP}")):

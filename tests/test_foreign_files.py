@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hw2_utils import paths
+from hw2_utils import keys, paths
 
 NAME = "05_question_types"
 HEX = "0123456789abcdef" * 2
@@ -46,6 +46,7 @@ FOREIGN = [
     f"runs/parts/{HEX[::-1]}@",
     "runs/parts/mine/part.json",
     "runs/sweeps/rows/metrics.csv",
+    f"runs/sweeps/rows/000-{keys.digest({})[:8]}/.done",
     "runs/sweeps/rows/mine/mine.txt",
     "runs/mine.txt",
     "embeddings_cache/mine.txt",

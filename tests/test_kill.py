@@ -193,8 +193,10 @@ def test_a_sweep_is_run_by_the_engine_computes_only_what_is_new_and_its_table_is
         'notebook: 01_lora_roberta\nrows: [{lora_variant: ""}, {lora_variant: rslora, lora_rank: 4}]\nseeds: [0]\n'
     )
     finish(start(project, folder, "chain", "--sweep", str(sweep)))
-    found = pd.read_csv(folder / "runs" / "sweeps" / "lora_forms" / "metrics.csv")
-    assert found["run"].nunique() == 2
+    records = sorted((folder / "runs" / "sweeps" / "lora_forms").glob("0*/result.json"))
+    metrics = [json.loads(file.read_text(encoding="utf-8"))["metrics"] for file in records]
+    assert len(metrics) == 2
+    found = pd.concat([pd.DataFrame(rows).assign(run=i) for i, rows in enumerate(metrics)])
     texts = []
     for run in sorted((folder / "runs" / "sweeps" / "lora_forms").glob("0*/notebook.ipynb")):
         cells = json.loads(run.read_text(encoding="utf-8"))["cells"]

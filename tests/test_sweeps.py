@@ -6,10 +6,9 @@ import json
 import shlex
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from hw2_utils import parameters, paths, runs, sweeps
+from hw2_utils import paths, sweeps
 from hw2_utils.errors import InputError
 
 
@@ -123,44 +122,14 @@ def test_a_runs_command_gives_the_parameters_back(tmp_path, monkeypatch):
     )
 
 
-def test_gather_holds_the_complete_runs_only(tmp_path, monkeypatch):
-    for name in ("HW2_RUNNER", "HW2_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
+def test_complete_are_the_runs_that_the_engine_has_stamped(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
-    found = sweep(tmp_path, "notebook: 05_question_types\nrows: [{vqa_dir: a}, {vqa_dir: b}]\n")
-    assert sweeps.gather(found).empty
-    first = next(iter(found.runs))
-    run = runs.start(
-        "05_question_types",
-        {
-            **parameters.declared("05_question_types"),
-            "run_dir": str(sweeps.folder(found, first)),
-        },
-    )
-    run.add_predictions(
-        pd.DataFrame(
-            {
-                "id": ["q"],
-                "split": "test",
-                "method": "majority",
-                "seed": None,
-                "label": "a",
-                "prediction": "a",
-                "log_probs": None,
-            }
-        ),
-        file="majority",
-        classes=["a", "b"],
-    )
-    run.add_metrics([{"method": "majority", "name": "accuracy", "value": 1.0}])
-    run.finish()
-    assert sweeps.gather(found).empty  # no stamp: the engine hasn't called it complete
-    Path(sweeps.stamp(found, first)).touch()
-    table = sweeps.gather(found)
-    assert table[["run", "vqa_dir", "method", "name", "value"]].values.tolist() == [
-        [first, "a", "majority", "accuracy", 1.0]
-    ]
-    assert len(pd.read_csv(tmp_path / "runs" / "sweeps" / "ranks" / "metrics.csv")) == 1
+    plan = sweep(tmp_path, "notebook: 05_question_types\nrows: [{vqa_dir: a}, {vqa_dir: b}]\n")
+    assert sweeps.complete(plan) == []
+    second = list(plan.runs)[1]
+    sweeps.stamp(plan, second).parent.mkdir(parents=True)
+    sweeps.stamp(plan, second).touch()
+    assert sweeps.complete(plan) == [second]
 
 
 # --------------------------------------------------------------------------------- YAML
@@ -221,24 +190,3 @@ def test_plain_numbers_are_what_they_look_like(tmp_path):
 def test_the_committed_sweeps_are_read():
     files = sorted((paths.ROOT / "workflow" / "sweeps").glob("*.yaml"))
     assert files and all(sweeps.read(file).runs for file in files)
-
-
-# --------------------------------------------------------------------------------- the table
-@pytest.mark.parametrize("text", ["mine\n", "method,split\n1,2\n", "\x00\xff"])
-def test_a_file_that_is_no_sweeps_table_stays(tmp_path, monkeypatch, text):
-    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
-    found = sweep(tmp_path, "notebook: 05_question_types\nrows: [{}]\n")
-    table = sweeps.table(found)
-    table.parent.mkdir(parents=True)
-    table.write_text(text)
-    for refuses in (sweeps.check_table, sweeps.gather):
-        with pytest.raises(InputError, match="isn't a sweep's table"):
-            refuses(found)
-    assert table.read_text() == text
-    table.unlink()
-    table.symlink_to(tmp_path / "elsewhere.csv")
-    with pytest.raises(InputError, match="isn't a sweep's table"):
-        sweeps.gather(found)
-    table.unlink()
-    for _ in range(2):  # no run yet, and again over that table
-        assert sweeps.gather(found).empty and table.is_file()
