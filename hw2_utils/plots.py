@@ -136,6 +136,63 @@ def curves(axes: Axes, frame: pd.DataFrame, *, x: str, y: str, by: str, smooth: 
     )  # above: curves go anywhere
 
 
+def accuracy_and_curves(
+    rows: pd.DataFrame, curves_frame: pd.DataFrame, *, x: str, y: str, smooth: int = 1
+) -> Figure:
+    """Left the methods' test accuracy (tidy `rows` of a run), right their learning curves."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH_IN, 2.8))
+    accuracy = rows.query("name == 'accuracy' and split == 'test' and group == 'all'")
+    intervals(left, accuracy[accuracy["seed"].isna()], seeds=accuracy)
+    left.set_xlabel("test accuracy, 95 % interval; circles: seeds")
+    curves(right, curves_frame, x=x, y=y, by="method", smooth=smooth)
+    figure.tight_layout()
+    return figure
+
+
+def costs_and_accuracy(table: pd.DataFrame, costs: dict[str, str]) -> Figure:
+    """Accuracy over each of the `costs` (row of `table`: axis label); a column is a method."""
+    figure, panels = plt.subplots(1, len(costs), figsize=(WIDTH_IN, 2.4), sharey=True)
+    for axes, (cost, label) in zip(panels, costs.items(), strict=True):
+        for i, method in enumerate(table.columns):
+            if pd.notna(table.loc[cost, method]):
+                point = table.loc[cost, method], table.loc["accuracy", method]
+                axes.plot(*point, MARKERS[i], color=COLOURS[i], label=text(method))
+        axes.set(xlabel=label, xlim=(0, None))
+    panels[0].set_ylabel("test accuracy")
+    panels[-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def sweep(tables: Sequence[pd.DataFrame], costs: Sequence[str]) -> Figure:
+    """The runs of some sweeps (`sweep_tables`): their difference to `full`, and their costs.
+
+    Filled squares are the Pareto front: no run that costs less is as accurate. A line parts sweeps.
+    """
+    points = pd.concat([table.rename_axis("label").reset_index() for table in tables])
+    points = points.rename(columns={"minus full": "value"}).reset_index(drop=True)
+    size = (WIDTH_IN, 0.7 + 0.24 * len(points))
+    widths = (3, *(2 for _ in costs))
+    figure, (left, *panels) = plt.subplots(
+        1, 1 + len(costs), figsize=size, sharey=True, width_ratios=widths
+    )
+    intervals(left, points, label="label")
+    left.axvline(0, color="grey", lw=0.8)
+    left.set_xlabel("accuracy minus full's")
+    left.tick_params(axis="y", labelsize=7)
+    height = np.arange(len(points))[::-1]
+    for axes, cost in zip(panels, costs, strict=True):
+        best_first = points.sort_values([cost, "value"], ascending=[True, False])
+        front = best_first["value"].cummax().drop_duplicates().index
+        axes.plot(points[cost], height, "s", color=COLOURS[1], mfc="none")
+        axes.plot(points[cost][front], height[front], "s", color=COLOURS[1])
+        axes.set(xlabel=cost, xlim=(0, 1.1 * points[cost].max()))
+    for edge in np.cumsum([len(table) for table in tables])[:-1]:
+        for axes in (left, *panels):
+            axes.axhline(len(points) - edge - 0.5, color="grey", lw=0.5)
+    figure.tight_layout()
+    return figure
+
+
 def confusion(
     axes: Axes, labels: Sequence[str], predictions: Sequence[str], classes: Sequence[str]
 ) -> None:
