@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hw2_utils import hub, keys, metrics, timing
+from hw2_utils import hub, keys, timing
 from hw2_utils.errors import Hw2Error, explained, require
 from hw2_utils.hub import Model
+from hw2_utils.predictions import majority_baseline, prediction_frame
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -490,9 +491,7 @@ def fine_tune(
             s: log_probs(network, data[s], tok, device=recipe.device) for s in ("val", "test")
         }
     frames = [
-        metrics.predictions(
-            splits[s], scores[s], method=method, seed=seed, split=s, classes=classes
-        )
+        prediction_frame(splits[s], scores[s], method=method, seed=seed, split=s, classes=classes)
         for s in scores
     ]
     return {
@@ -613,7 +612,9 @@ def run_methods(
             {"method": method, "split": "train", "name": name, "value": first[name]}
             for name in ("params_total", "params_trainable", "checkpoint_mib")
         )
-    run.add_predictions(metrics.majority(splits, classes=classes), file="majority", classes=classes)
+    run.add_predictions(
+        majority_baseline(splits, classes=classes), file="majority", classes=classes
+    )
     return pd.concat(curves, ignore_index=True)
 
 
@@ -666,6 +667,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     kept = rows[(rows["split"] != "val") & rows["seed"].isna() & rows["name"].isin(names)]
     table = kept.pivot(index="name", columns="method", values="value")
     spread = "accuracy, SD over seeds"
-    table.loc[spread] = metrics.seed_spread(rows)
+    accuracies = rows.query("name == 'accuracy' and split == 'test' and group == 'all'")
+    table.loc[spread] = accuracies.dropna(subset="seed").groupby("method")["value"].std()
     order = [n for n in (*COSTS, "accuracy", spread, *names[len(COSTS) + 1 :]) if n in table.index]
     return table.reindex(index=order, columns=kept["method"].unique())

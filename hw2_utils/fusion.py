@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state
 
-from hw2_utils import metrics, timing
+from hw2_utils import timing
 from hw2_utils.errors import Hw2Error, explained, require
+from hw2_utils.predictions import majority_baseline, prediction_frame
 
 if TYPE_CHECKING:
     from hw2_utils.datafiles import Dataset
@@ -386,7 +387,7 @@ def fit(
             **recipe,
         )
     predictions = [
-        metrics.predictions(
+        prediction_frame(
             frames[split], scores[i], method=method, seed=seed, split=split, classes=classes
         )
         for split, scores in result.pop("log_probs").items()
@@ -456,13 +457,13 @@ def run_methods(
             for name in ("params_total", "train_time_s")
         )
     blind = [
-        metrics.predictions(
+        prediction_frame(
             labelled[s], scores, method="question_only+tfidf", seed=None, split=s, classes=classes
         )
         for s, scores in bag_of_words.items()
     ]
     run.add_predictions(pd.concat(blind), file="question_only+tfidf", classes=classes)
     run.add_predictions(
-        metrics.majority(labelled, classes=classes), file="majority", classes=classes
+        majority_baseline(labelled, classes=classes), file="majority", classes=classes
     )
     return pd.concat(curves, ignore_index=True)

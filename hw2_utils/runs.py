@@ -142,11 +142,11 @@ class Run:
 
     def add_predictions(self, frame: pd.DataFrame, *, file: str, classes: Iterable[str]) -> None:
         """Checks one file of predictions and writes it; (id, split, method, seed) is unique over all of them."""
-        from hw2_utils import metrics
+        from hw2_utils.predictions import check_predictions
 
         self.classes = list(classes)
         self.predictions.append(frame := frame.astype({"seed": "Int64"}).reset_index(drop=True))
-        metrics.check_predictions(self.all_predictions(), self.classes)
+        check_predictions(self.all_predictions(), self.classes)
         frame.to_parquet(self.folder / "predictions" / f"{file}.parquet", index=False)
 
     def all_predictions(self) -> pd.DataFrame:

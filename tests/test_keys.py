@@ -478,10 +478,10 @@ def test_what_a_cells_function_reads_is_refused_by_name(before, read, message):
 
 def test_what_only_looks_like_a_librarys_function_is_hashed_by_its_code():
     text = (
-        "import functools\nfrom hw2_utils import metrics\n"
+        "import functools\nfrom hw2_utils import predictions\n"
         "@functools.wraps({of})\ndef f(*args):\n    return {value}\n"
     )
-    for name in ("metrics.predictions", "functools.reduce"):
+    for name in ("predictions.prediction_frame", "functools.reduce"):
         one, other = (in_cell(text.format(of=name, value=v))["f"] for v in (1, 2))
         assert keys.digest(one) != keys.digest(other)
 
@@ -617,7 +617,7 @@ def test_numberless_modules_hand_no_number_to_a_training():
     with Watch() as watch:
         finetune.fine_tune(**inputs, peft_config=config, method="lora", seed=0)
     assert_all_counts(watch, "finetune")
-    assert {"metrics", "timing"} <= watch.ran and "hub" in watch.ran
+    assert {"predictions", "timing"} <= watch.ran and "hub" in watch.ran
 
 
 @pytest.mark.slow

@@ -257,7 +257,7 @@ def part_lines(folder, notebook):
         ),  # a caption
         *[
             (
-                "hw2_utils/metrics.py",
+                "hw2_utils/predictions.py",
                 "frame.reset_index(drop=True)",
                 "frame.reset_index(drop=not False)",
                 notebook,

@@ -16,7 +16,8 @@ from sklearn import metrics as sk
 
 from hw2_utils.errors import Hw2Error
 from hw2_utils.inference import Estimate, over_examples, resamples, share_interval
-from hw2_utils.metrics import SHARES, check_predictions, overview, seed_spread, tidy
+from hw2_utils.metrics import SHARES, overview, seed_spread, tidy
+from hw2_utils.predictions import check_predictions
 
 CLASSES = ["a", "b", "c"]
 WORDS = st.sampled_from([*CLASSES, "unparsed"])
