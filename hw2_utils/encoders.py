@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hw2_utils import hub, keys, pictures, timing
+from hw2_utils import hub, keys, pictures, progress
 from hw2_utils.embedding_cache import EmbeddingCache, image_key, text_key
 from hw2_utils.errors import InputError, explained
 from hw2_utils.hub import Model
@@ -49,7 +49,7 @@ def embed(
     """
     cache = EmbeddingCache(encoder.spec)
     key = text_key if encoder.of == "text" else (lambda path: image_key(Path(path).read_bytes()))
-    with timing.progress_bar(len(items), f"{encoder.of}s") as bar:
+    with progress.bar(len(items), f"{encoder.of}s") as bar:
         vectors = cache.encode(
             [key(item) for item in items],
             lambda rows: encoder.encode([items[i] for i in rows]),

@@ -44,7 +44,8 @@ LIBRARIES = (
 # Package modules that decide no number: they name, check, keep or show what others compute.
 # What `hub` and `embedding_cache` hand out, models and vectors, enters a key by its content.
 NUMBERLESS = frozenset(
-    "embedding_cache errors folders hub keys parameters parts paths plots profiles runs".split()
+    "embedding_cache errors folders hub keys parameters parts paths plots profiles progress"
+    " runs".split()
 )
 _PACKAGE = "hw2_utils"
 _DOCSTRING_FLAG = 0x4000000  # of a code object, from Python 3.13 on

@@ -21,7 +21,7 @@ from unittest.mock import patch
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from hw2_utils import hub, timing
+from hw2_utils import hub, progress
 from hw2_utils.errors import Hw2Error, explained, require
 
 if TYPE_CHECKING:
@@ -330,7 +330,7 @@ def _batches(
         prefix = os.path.commonprefix([rows[i] for i in group])[:most] if share else ()
         ids = torch.tensor([prefix], device=lm.model.device)
         cache = lm.model(input_ids=ids, use_cache=True, logits_to_keep=1).cache if prefix else None
-        with timing.progress_bar(len(group), "prompts") as bar:
+        with progress.bar(len(group), "prompts") as bar:
             for start in range(0, len(group), size):
                 batch = group[start : start + size]
                 yield batch, _inputs(lm, [rows[i][len(prefix) :][-limit:] for i in batch], cache)

@@ -22,15 +22,6 @@ from hw2_utils.errors import Hw2Error, require
 MIB = 2**20
 
 
-def progress_bar(total: int, label: str) -> Any:
-    """tqdm's bar with the time left, for a reader who waits longer than two seconds; none under the strict runner."""
-    from tqdm.auto import tqdm
-
-    return tqdm(
-        total=total, desc=label, delay=2, leave=False, disable=os.environ.get("HW2_RUNNER") == "1"
-    )
-
-
 @dataclass
 class Measurement:
     """What `measure` fills in: seconds, and MiB above the level at the block's start (None where there is none)."""

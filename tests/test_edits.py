@@ -37,7 +37,7 @@ EDITS: list[tuple[str, str, str, list[str]]] = [  # file, what is there, what co
     ("finetune", "truncation=True", "truncation=False", ["finetune", *TWEETS]),
     ("finetune", "logging_steps=0.01", "logging_steps=0.02", ["finetune", *TWEETS]),
     ("prompting", '" True", " False"', '" true", " false"', ["prompting", "06"]),
-    ("timing", "MIB = 2**20", "MIB = 10**6", [*TRAINED, "prompting", "encoders", *RECORDS[:4], "06"]),
+    ("timing", "MIB = 2**20", "MIB = 10**6", [*TRAINED, "prompting", *RECORDS[:4], "06"]),
     # ---- encoders and pictures
     ("encoders", 'interpolation="bicubic", crop', 'interpolation="nearest", crop', ["encoders", *VQA]),
     ("encoders", "v2.ToImage(),", "v2.RandomHorizontalFlip(1.0), v2.ToImage(),", ["encoders", *VQA]),
@@ -66,6 +66,7 @@ EDITS: list[tuple[str, str, str, list[str]]] = [  # file, what is there, what co
     ("fusion", "def _unit(", "# a comment\n\n\n\ndef _unit(", []),
     ("fusion", '"""One pass, each seed', '"""One turn, each seed', []),
     ("paths", "import os", "import os, re", []),
+    ("progress", "delay=2", "delay=3", []),
     # ---- cells: what is computed
     ("03", "fusion.training_frames(run, data)", "{**data.splits, 'train': data.splits['train'].tail(9)}", ["03"]),
     ("03", 'classes = data.classes', 'frames["train"]["question"] = frames["train"]["question"].str.lower()\nclasses = data.classes', ["03"]),
