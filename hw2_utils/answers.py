@@ -115,6 +115,22 @@ def practice(table: pd.DataFrame, inference: pd.DataFrame) -> str:
     )
 
 
+def observations(
+    table: pd.DataFrame, tests: pd.DataFrame, *, disturbed: Sequence[str]
+) -> dict[str, Any]:
+    """What one model's run shows of LoRA against full fine-tuning: costs, and both verdicts.
+
+    `table`: its `finetune.summary`; `tests`: its paired tests, with one row "lora+... - full".
+    """
+    at_own_rate = [pair for pair in tests.index if pair.startswith("lora+")]
+    own = next(pair for pair in at_own_rate if pair.endswith(" - full"))
+    return {
+        "costs": costs(table, disturbed=disturbed),
+        "same rate": verdict(tests.loc["lora - full"]),
+        "own rate": verdict(tests.loc[own]),
+    }
+
+
 def same_observations(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Whether what holds for the larger model (01) holds for the smaller one (02), aspect by aspect.
 

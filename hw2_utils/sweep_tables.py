@@ -51,7 +51,18 @@ def committed(name: str, run: Run) -> SweepTable | None:
     if {model.id for model in run.models.values()} != set(source["models"]):
         return None
     rows = pd.read_csv(CHOSEN / f"{name}.csv", index_col=0)
-    return SweepTable(rows, f"not this run's data: {source['measured_on']}")
+    return SweepTable(rows, f"other data than this run's: {source['measured_on']}")
+
+
+def sentences(sweeps_by_name: Mapping[str, SweepTable | None]) -> list[str]:
+    """On what each sweep was measured, and how to run one that no table is shown of."""
+    lines = []
+    for name, sweep in sweeps_by_name.items():
+        command = f"`python -m hw2_utils chain --sweep workflow/sweeps/{name}.yaml`"
+        shown = f"was measured on {sweep.measured_on}" if sweep else ""
+        missing = f"was not run with these models, so no table is shown ({command} runs it)"
+        lines.append(f"Sweep `{name}` {shown or missing}.")
+    return lines
 
 
 def against_full(records: Sequence[Record]) -> pd.DataFrame:

@@ -181,3 +181,12 @@ def test_too_few_statements_for_an_order_are_said():
     assert "calls more" in text and text.endswith(
         "too few statements to compare their order (AUROC)."
     )
+
+
+def test_observations_hold_the_costs_and_the_verdict_of_each_rate():
+    tests = shown_rows(
+        **{"lora - full": "trails", "lora+lr1e-3 - full": "leads", "lora+lr1e-3 - lora": "trails"}
+    )
+    seen = answers.observations(TABLE, tests, disturbed=["lora"])
+    assert seen["costs"] == {"params_trainable": 0.01, "peak_memory_mib": 0.5}
+    assert (seen["same rate"], seen["own rate"]) == ("trails", "leads")
