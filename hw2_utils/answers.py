@@ -211,3 +211,101 @@ def leaning_or_knowledge(style: str, share: pd.Series, ranking: pd.Series | None
         "not shown": "no difference in their order is shown",
     }[verdict(ranking)]
     return f"{told}, and {order} (AUROC {ranking['difference']:+.3f})."
+
+
+def prompt_style(
+    style: str, table: pd.DataFrame, quality: pd.DataFrame, *, share_true: float
+) -> str:
+    """How far a style leans, how well it orders statements, and what its texts are like.
+
+    `table`: `metrics.overview` with "share true" and n; `quality`: means over the seven's texts;
+    `share_true`: of the statements' labels.
+    """
+    preferred, written = table.loc[style], table.loc[f"{style}+generated"]
+    seven = quality.loc[style]
+    return (
+        f"`{style}` calls {preferred['share true']:.0%} of the statements true "
+        f"({share_true:.0%} are), with AUROC {preferred['auroc']:.3f}; in text "
+        f"{written['unparsed_rate']:.0%} of {written['n']:.0f} answers hold no verdict. "
+        f"On the seven its texts have {seven['n_words']:.0f} words, "
+        f"{seven['repeated_3gram_share']:.0%} of their 3-grams repeated, and "
+        f"{seven['contradicts']:.0%} hold both verdicts."
+    )
+
+
+def swapped_shots(table: pd.DataFrame) -> str:
+    """What the order of the two shots moves; `table` as in `prompt_style`."""
+    given, swapped = table.loc["few_shot"], table.loc["few_shot+swapped"]
+    return (
+        "Swapping the two shots moves the share that is called true from "
+        f"{given['share true']:.0%} to {swapped['share true']:.0%}, accuracy from "
+        f"{given['accuracy']:.3f} to {swapped['accuracy']:.3f} and AUROC from "
+        f"{given['auroc']:.3f} to {swapped['auroc']:.3f}."
+    )
+
+
+def drawn_shots(by_draw: pd.DataFrame) -> list[str]:
+    """How far "share true" and "accuracy" spread over other shots, a row each; nothing of none."""
+    if by_draw.empty:
+        return []
+    lowest, highest = by_draw.min(), by_draw.max()
+    return [
+        f"Over {len(by_draw)} other pairs and orders of shots the share that is called true runs "
+        f"from {lowest['share true']:.0%} to {highest['share true']:.0%}, and accuracy from "
+        f"{lowest['accuracy']:.3f} to {highest['accuracy']:.3f}."
+    ]
+
+
+# ----------------------------------------------------------------------------------- question types
+def encoders(facts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """What is on record about each model's encoders, and what a difference could come from.
+
+    `facts`: of each of the two models, its encoders' objective, pretraining_data and towers.
+    """
+    lines = [
+        f"`{name}`: "
+        + "; ".join(f"{fact['objective']} on {fact['pretraining_data']}" for fact in of_model)
+        + "."
+        for name, of_model in facts.items()
+    ]
+    first, second = (
+        {tower for fact in of_model for tower in fact.get("towers", ["unknown"])}
+        for of_model in facts.values()
+    )
+    if first != second:
+        return [
+            *lines,
+            "Hypothesis, not measured: an objective that ties pictures to sentences keeps "
+            "attributes and relations that object classification may discard.",
+        ]
+    return [
+        *lines,
+        f"Both use the same towers ({', '.join(sorted(first))}): here the models differ in the "
+        "projection alone, so no difference between them can be one of pretraining data.",
+    ]
+
+
+def types_shown(tests: pd.DataFrame, gains: pd.DataFrame) -> str:
+    """The question types on which a difference of the two models, or the picture's gain, is shown.
+
+    `tests`: `inference.compare` of the models, overall and by type; `gains`: of each model with the
+    picture against itself without, by type.
+    """
+    differing = [
+        row.split(": ")[1]
+        for row in tests.index
+        if ": " in row and verdict(tests.loc[row]) in SHOWN
+    ]
+    gaining = [
+        row.replace(" - ", " over ") for row in gains.index if verdict(gains.loc[row]) == "leads"
+    ]
+    models = (
+        f"The two models differ on {', '.join(differing)}"
+        if differing
+        else "No type shows a difference of the two models"
+    )
+    return (
+        f"{models}; that the picture adds something is shown for "
+        f"{', '.join(gaining) or 'no type'}. "
+        "That is how far a reason can be tied to what was measured."
+    )

@@ -190,3 +190,78 @@ def test_observations_hold_the_costs_and_the_verdict_of_each_rate():
     seen = answers.observations(TABLE, tests, disturbed=["lora"])
     assert seen["costs"] == {"params_trainable": 0.01, "peak_memory_mib": 0.5}
     assert (seen["same rate"], seen["own rate"]) == ("trails", "leads")
+
+
+PREFERRED = pd.DataFrame(
+    {
+        "accuracy": [0.5, 0.25, 0.4],
+        "share true": [0.75, 0.1, np.nan],
+        "auroc": [0.6, 0.7, np.nan],
+        "n": [200, 200, 24],
+        "unparsed_rate": [0.5, np.nan, 0.5],
+    },
+    index=["few_shot", "few_shot+swapped", "few_shot+generated"],
+)
+
+
+def test_a_style_is_told_with_its_leaning_order_and_texts():
+    quality = QUALITY.rename(index={"expert": "few_shot"})
+    assert answers.prompt_style("few_shot", PREFERRED, quality, share_true=0.45) == (
+        "`few_shot` calls 75% of the statements true (45% are), with AUROC 0.600; in text 50% of "
+        "24 answers hold no verdict. On the seven its texts have 20 words, 40% of their 3-grams "
+        "repeated, and 30% hold both verdicts."
+    )
+
+
+def test_swapped_shots_are_told_from_given_to_swapped():
+    assert answers.swapped_shots(PREFERRED) == (
+        "Swapping the two shots moves the share that is called true from 75% to 10%, "
+        "accuracy from 0.500 to 0.250 and AUROC from 0.600 to 0.700."
+    )
+
+
+def test_drawn_shots_are_told_by_their_range_and_only_where_there_are_any():
+    by_draw = pd.DataFrame({"share true": [0.2, 0.9, 0.5], "accuracy": [0.6, 0.4, 0.5]})
+    (line,) = answers.drawn_shots(by_draw)
+    assert line.startswith("Over 3 other pairs") and "from 20% to 90%" in line
+    assert line.endswith("accuracy from 0.400 to 0.600.")
+    assert answers.drawn_shots(by_draw.iloc[:0]) == []
+
+
+def fact(objective, *towers):
+    known = {"towers": list(towers)} if towers else {}
+    return {"objective": objective, "pretraining_data": "pictures", **known}
+
+
+@pytest.mark.parametrize(
+    ("clip", "end"),
+    [
+        ([fact("matching", "B", "A")], "Both use the same towers (A, B)"),
+        ([fact("matching", "C")], "Hypothesis, not measured"),
+        ([fact("matching")], "Hypothesis, not measured"),
+    ],
+)
+def test_encoders_differ_only_where_their_towers_do(clip, end):
+    facts = {"resnet_sbert": [fact("naming", "A"), fact("pairing", "B")], "clip": clip}
+    lines = answers.encoders(facts)
+    assert lines[:2] == [
+        "`resnet_sbert`: naming on pictures; pairing on pictures.",
+        "`clip`: matching on pictures.",
+    ]
+    assert lines[2].startswith(end) and len(lines) == 3
+
+
+@pytest.mark.parametrize(("on_type", "gain"), [*itertools.product(ROWS, ROWS)])
+def test_types_are_named_only_where_a_test_shows_them(on_type, gain):
+    tests = shown_rows(**{"clip - resnet": "leads", "clip - resnet: color": on_type})
+    gains = shown_rows(**{"clip - blind: color": gain, "clip - blind: counting": "leads"})
+    text = answers.types_shown(tests, gains)
+    differ = "No type shows a difference" if on_type == "not shown" else "differ on color;"
+    gained = "clip over blind: color, clip over blind: counting."
+    assert differ in text and (gained in text) == (gain == "leads")
+    assert "clip over blind: counting." in text
+
+
+def test_no_type_is_named_where_none_is_tested():
+    text = answers.types_shown(shown_rows(**{"clip - resnet": "leads"}), pd.DataFrame())
+    assert text.startswith("No type shows a difference") and "is shown for no type." in text

@@ -1,4 +1,4 @@
-"""A study of prompts: its frames hold what was asked, its comparisons what a count by hand gives."""
+"""A study of prompts: its frames hold what was asked, and comparisons give what a count gives."""
 
 from __future__ import annotations
 
