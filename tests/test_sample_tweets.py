@@ -170,3 +170,15 @@ def test_no_sample_tweet_is_a_real_one() -> None:
     }
     assert len(real) > 40_000
     assert not {normal(text) for split in SIZES for text in lines(f"{split}_text.txt")} & real
+
+
+def test_a_drawn_tweets_length_gives_its_label_away():
+    """Grouping by length makes batches one-sided here; of real tweets it doesn't (RESULTS.md)."""
+    from sklearn.tree import DecisionTreeClassifier
+
+    words = {s: [[len(t.split())] for t in lines(f"{s}_text.txt")] for s in ("train", "test")}
+    labels = {s: lines(f"{s}_labels.txt") for s in ("train", "test")}
+    tree = DecisionTreeClassifier(max_depth=3, random_state=0).fit(words["train"], labels["train"])
+    most = Counter(labels["train"]).most_common(1)[0][0]
+    assert round(tree.score(words["test"], labels["test"]), 2) == 0.55
+    assert round(labels["test"].count(most) / len(labels["test"]), 2) == 0.44
