@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from hw2_utils.errors import require
 
 LEVEL = 0.95
 N_FLIPS = 10_000
+TAIL = (1 - LEVEL) / 2
 ALPHA = 0.05  # 1 - LEVEL is 0.05000000000000004
 POWER = 0.8
 EXACT_BELOW = 300  # examples; from there on the Wilson interval covers as it should
@@ -68,7 +70,7 @@ class Estimate:
         return float(shift * np.sqrt(self.variance))
 
 
-def over_examples(values: Sequence[float], units: np.ndarray) -> tuple[float, float]:
+def variance_over_examples(values: Sequence[float], units: np.ndarray) -> tuple[float, float]:
     """Variance of the mean of `values` [n] over the units, and its degrees of freedom.
 
     `units` [n]: the number of each value's unit (0, 1, ... without gaps), an example or a cluster.
@@ -83,13 +85,13 @@ def over_examples(values: Sequence[float], units: np.ndarray) -> tuple[float, fl
     return float(n_units / (n_units - 1) * (residuals**2).sum() / len(array) ** 2), n_units - 1
 
 
-def over_seeds(values: Sequence[float]) -> tuple[float, float]:
+def variance_over_seeds(values: Sequence[float]) -> tuple[float, float]:
     """Variance of the mean of one value a seed, and its degrees of freedom."""
     return float(np.var(values, ddof=1) / len(values)), len(values) - 1
 
 
-def share_interval(estimate: Estimate, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Interval of a share of `n` examples, of which the estimate tells how much each is worth.
+def share_interval(estimate: Estimate, n: int) -> tuple[float, float]:
+    """95 % interval of a share of `n` examples, of which the estimate tells how much each is worth.
 
     It holds near 0 and 1 too: the effective number of examples, made smaller by clusters, by seeds
     and by few degrees of freedom, enters the Wilson interval, or below EXACT_BELOW examples the
@@ -97,15 +99,14 @@ def share_interval(estimate: Estimate, n: int, level: float = LEVEL) -> tuple[fl
     Source: Korn and Graubard 1998, Survey Methodology 24:193 (effective number, exact interval).
     """
     share = min(max(estimate.value, 0.0), 1.0)
-    tail = (1 - level) / 2
     effective = float(estimate.n_units)  # where nothing varies; one unit counts as one example
     if estimate.n_units > 1:
         binomial = share * (1 - share) / (n - 1)
         if binomial > 0 and estimate.variance > 0:
             effective = n * min(binomial / estimate.variance, 1.0)
-        few = special.stdtrit(n - 1, 1 - tail) / special.stdtrit(estimate.df, 1 - tail)
+        few = special.stdtrit(n - 1, 1 - TAIL) / special.stdtrit(estimate.df, 1 - TAIL)
         effective *= min(few, 1.0) ** 2
-    return _exact(share, effective, tail) if n < EXACT_BELOW else _wilson(share, effective, tail)
+    return _exact(share, effective, TAIL) if n < EXACT_BELOW else _wilson(share, effective)
 
 
 def _exact(share: float, n: float, tail: float) -> tuple[float, float]:
@@ -115,8 +116,8 @@ def _exact(share: float, n: float, tail: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _wilson(share: float, n: float, tail: float) -> tuple[float, float]:
-    z = -special.ndtri(tail)
+def _wilson(share: float, n: float) -> tuple[float, float]:
+    z = -special.ndtri(TAIL)
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     # rounding mustn't move a bound past a share of 0 or 1
@@ -127,7 +128,7 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """95 % Wilson interval of a share of independent examples."""
     counts = n > 0 and 0 <= successes <= n
     require(counts, f"{successes} of {n}", where="wilson_interval", todo="count again")
-    return _wilson(successes / n, n, (1 - LEVEL) / 2)
+    return _wilson(successes / n, n)
 
 
 def resamples(n_units: int, *, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
@@ -145,45 +146,43 @@ def resamples(n_units: int, *, n_resamples: int, seed: int) -> Iterator[np.ndarr
 
 
 # -------------------------------------------------------------------------------- alignment
-def by_seed(frame: pd.DataFrame) -> dict[int | None, pd.DataFrame]:
-    """One method's predictions on one split (else InputError), a frame a seed; None: no seed."""
-    kinds = frame[["method", "split"]].drop_duplicates().to_numpy().tolist()
-    null = frame["seed"].isna()
-    one = len(kinds) == 1 and null.all() == null.any()
-    what = f"{kinds}, {null.sum()} of {len(null)} seeds null"
-    todo = "select one method and one split, with all seeds given or all null"
-    require(one, what, where="predictions", todo=todo)
-    groups = frame.groupby("seed", dropna=False)
-    return {None if pd.isna(seed) else int(seed): part for seed, part in groups}
+def align(
+    predictions: pd.DataFrame, *, cluster: str | None = None
+) -> tuple[dict[str, dict[int | None, pd.DataFrame]], np.ndarray]:
+    """Each method's predictions by seed, all in one order of examples, and each example's unit [n].
 
-
-def align(frames: Sequence[pd.DataFrame], *, cluster: str | None = None) -> list[pd.DataFrame]:
-    """The frames, sorted by `id`, after a check that all hold the same examples.
-
-    The same examples: equal ids, each once a frame, with equal split, label and (where given)
-    cluster.
-    Raises InputError that names the first difference.
+    Without seeds the one key is None. A unit is an example or, where given, a `cluster` (a column);
+    they are numbered 0, 1, ... Raises InputError unless the predictions are of one split, a method
+    has a seed in all rows or in none, and all hold the same examples: equal ids, each once, with
+    equal label and cluster.
     """
-    columns = ["id", "split", "label", *([cluster] if cluster else [])]
-    ordered = [frame.sort_values("id", kind="stable").reset_index(drop=True) for frame in frames]
-    for frame in ordered:
-        where = f"predictions of {frame['method'].iloc[0]}, seed {frame['seed'].iloc[0]}"
-        known = cluster in (None, *frame)
-        require(known, f"no column {cluster!r}", where=where, todo="name a column")
-        null = frame[[*columns, "prediction"]].isna().any(axis=1)
-        bad = frame["id"][frame.duplicated("id") | null]
-        what = f"id {bad.head(1).tolist()} twice or null"
-        require(bad.empty, what, where=where, todo="mend the row")
-        if frame[columns].equals(ordered[0][columns]):
-            continue
-        first, this = (
-            set(f[columns].itertuples(index=False, name=None)) for f in (ordered[0], frame)
-        )
-        odd = sorted(first ^ this, key=str)
-        what = f"other {columns} than {ordered[0]['method'].iloc[0]}, first {odd[:2]}"
-        todo = "compare predictions of one and the same split and data"
-        require(not odd, what, where=where, todo=todo)
-    return ordered
+    _check_examples(predictions, cluster)
+    methods: dict[str, dict[int | None, pd.DataFrame]] = {}
+    by_id = predictions.sort_values("id")
+    for (method, seed), frame in by_id.groupby(["method", "seed"], dropna=False):
+        methods.setdefault(method, {})[None if pd.isna(seed) else int(seed)] = frame
+    mixed = [method for method, seeds in methods.items() if None in seeds and len(seeds) > 1]
+    todo = "give all of a method's seeds or none"
+    require(not mixed, f"{mixed} with and without a seed", where="predictions", todo=todo)
+    return methods, pd.factorize(frame[cluster or "id"], sort=True)[0]
+
+
+def _check_examples(predictions: pd.DataFrame, cluster: str | None) -> None:
+    """Refuses (InputError) several splits, and methods or seeds that differ in their examples."""
+    where, todo = "predictions", "compare predictions of one and the same split and data"
+    require(cluster in (None, *predictions), f"no column {cluster!r}", where=where, todo=todo)
+    splits = predictions["split"].unique().tolist()
+    require(len(splits) == 1, f"of the splits {splits}", where=where, todo=todo)
+    columns = ["id", "label", *([cluster] if cluster else [])]
+    null = predictions[[*columns, "prediction"]].isna().any(axis=1)
+    bad = predictions["id"][null | predictions.duplicated(["id", "method", "seed"])]
+    what = f"id {bad.head(1).tolist()} twice, or with a null in {columns} or its prediction"
+    require(bad.empty, what, where=where, todo="mend the row")
+    n_trainings = len(predictions[["method", "seed"]].drop_duplicates())
+    counts = predictions.groupby(columns).size()
+    absent = counts.index[counts < n_trainings].tolist()
+    what = f"not all methods and seeds have the same {columns}, first {absent[:2]}"
+    require(not absent, what, where=where, todo=todo)
 
 
 # -------------------------------------------------------------------------------- paired tests
@@ -222,10 +221,7 @@ class _Comparison:
     trained: Estimate
     whole: Estimate | None
     p_flips: float
-    seed_sd: float
-    n: int
-    n_clusters: int | None
-    n_seeds: int
+    sizes: dict[str, Any]  # the fields of `Paired` that no level changes
 
     def at(self, level: float) -> Paired:
         whole = (np.nan, np.nan, np.nan)
@@ -236,12 +232,9 @@ class _Comparison:
             *whole,
             *_interval(self.trained, level),
             trained_p=max(self.trained.p_value(), self.p_flips),
-            seed_sd=self.seed_sd,
             detectable=self.detectable(level),
-            n=self.n,
-            n_clusters=self.n_clusters,
-            n_seeds=self.n_seeds,
             level=level,
+            **self.sizes,
         )
 
     def detectable(self, level: float) -> float:
@@ -262,14 +255,16 @@ def _interval(estimate: Estimate, level: float) -> tuple[float, float]:
 
 
 def _correct(
-    methods: Sequence[pd.DataFrame], cluster: str | None
-) -> tuple[list[dict[int | None, np.ndarray]], np.ndarray]:
+    predictions: pd.DataFrame, cluster: str | None
+) -> tuple[dict[str, dict[int | None, np.ndarray]], np.ndarray]:
     """For each method by seed whether it's right [n], in one order of examples, and their units."""
-    seeds = [by_seed(frame) for frame in methods]
-    frames = align([frame for own in seeds for frame in own.values()], cluster=cluster)
-    right = iter([(f["label"] == f["prediction"]).to_numpy(float) for f in frames])
-    units = pd.factorize(frames[0][cluster or "id"], sort=True)[0]
-    return [{seed: next(right) for seed in own} for own in seeds], units
+    is_right = predictions["label"] == predictions["prediction"]
+    methods, units = align(predictions.assign(is_right=is_right), cluster=cluster)
+    right = {
+        method: {seed: frame["is_right"].to_numpy(float) for seed, frame in by_seed.items()}
+        for method, by_seed in methods.items()
+    }
+    return right, units
 
 
 def _comparison(
@@ -278,31 +273,39 @@ def _comparison(
     units: np.ndarray,
     *,
     clustered: bool,
-    n_flips: int,
+    n_flips: int = N_FLIPS,
 ) -> _Comparison:
-    sides = [np.array(list(right.values())) for right in (right_a, right_b)]
-    difference = sides[0].mean(axis=0) - sides[1].mean(axis=0)
+    """Two methods' correctness (by seed [n]) on the same examples, each averaged over its seeds.
+
+    The interval over seeds and examples is a t interval: squared standard error = variance over
+    examples (or clusters) + variance over seeds / their number for each method, with the degrees
+    of freedom of `Estimate.df`. A p-value is the larger one of that t test's and of flipping the
+    sign of each example's (or cluster's) difference, which holds for few examples. Raises
+    InputError where there are fewer than two units. Sources: Bouthillier et al. 2021, arXiv
+    2103.03098 (several sources of variance); Phipson and Smyth 2010 (random flips).
+    """
+    mean_a, mean_b = (np.mean(list(right.values()), axis=0) for right in (right_a, right_b))
+    difference = mean_a - mean_b
     n_units = int(units.max()) + 1
     what = f"{len(difference)} examples in {n_units} units"
     require(n_units > 1, what, where="paired test", todo="two units or more are needed")
-    examples = over_examples(difference, units)
-    value = float(difference.mean())
-    drawn = [
-        s.mean(axis=1) for s, r in zip(sides, (right_a, right_b), strict=True) if None not in r
+    trained = Estimate(float(difference.mean()), variance_over_examples(difference, units), n_units)
+    accuracies = [  # by seed, of each method that has seeds
+        [values.mean() for values in right.values()]
+        for right in (right_a, right_b)
+        if None not in right
     ]
-    known = all(len(accuracy) > 1 for accuracy in drawn)  # one seed says nothing about others
-    # Not paired by seed, although the numbers agree: two seeds would leave one degree of freedom.
-    seeds = tuple(over_seeds(accuracy) for accuracy in drawn) if known else ()
-    seed_sd = np.sqrt(sum(np.var(accuracy, ddof=1) for accuracy in drawn)) if known else np.nan
-    return _Comparison(
-        trained=Estimate(value, examples, n_units),
-        whole=Estimate(value, examples, n_units, seeds) if known else None,
-        p_flips=_flips(np.bincount(units, weights=difference), n_flips),
-        seed_sd=float(seed_sd),
-        n=len(difference),
-        n_clusters=n_units if clustered else None,
-        n_seeds=min((len(accuracy) for accuracy in drawn), default=0),
-    )
+    n_seeds = min(map(len, accuracies), default=0)
+    whole, seed_sd = None, np.nan  # one seed says nothing about others
+    if n_seeds != 1:
+        # Not paired by seed, although the numbers agree: two seeds would leave one degree of
+        # freedom.
+        whole = replace(trained, seeds=tuple(map(variance_over_seeds, accuracies)))
+        seed_sd = float(np.sqrt(sum(np.var(values, ddof=1) for values in accuracies)))
+    p_flips = _flips(np.bincount(units, weights=difference), n_flips)
+    n_clusters = n_units if clustered else None
+    sizes = {"seed_sd": seed_sd, "n": len(difference), "n_clusters": n_clusters, "n_seeds": n_seeds}
+    return _Comparison(trained, whole, p_flips, sizes)
 
 
 def _flips(sums: np.ndarray, n_flips: int) -> float:
@@ -316,36 +319,13 @@ def _flips(sums: np.ndarray, n_flips: int) -> float:
     return float((1 + extreme.sum()) / (1 + n_flips))
 
 
-def paired_test(
-    frame_a: pd.DataFrame,
-    frame_b: pd.DataFrame,
-    *,
-    cluster: str | None = None,
-    level: float = LEVEL,
-    n_flips: int = N_FLIPS,
-) -> Paired:
-    """Compares two methods' correctness on the same examples, each averaged over its own seeds.
-
-    The interval over seeds and examples is a t interval: squared standard error = variance over
-    examples (or `cluster`s) + variance over seeds / their number for each method, with the degrees
-    of freedom of `Estimate.df`. A p-value is the larger one of that t test's and of flipping the
-    sign of each example's (or cluster's) difference, which holds for few examples. Raises
-    InputError where the frames differ in split, ids, labels or clusters, and where there are fewer
-    than two units. Sources: Bouthillier et al. 2021, arXiv 2103.03098 (several sources of
-    variance); Phipson and Smyth 2010 (random flips).
-    """
-    (a, b), units = _correct([frame_a, frame_b], cluster)
-    return _comparison(a, b, units, clustered=cluster is not None, n_flips=n_flips).at(level)
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm-adjusted p-values of one family of tests, in the order given (Holm 1979)."""
-    p = np.asarray(p_values, dtype=float)
-    inside = ((p >= 0) & (p <= 1)).all()
-    require(inside, f"p-values {p.tolist()}", where="holm", todo="all in [0, 1]")
-    order = np.argsort(p)
-    adjusted = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
-    return adjusted[np.argsort(order)].tolist()
+    p = pd.Series(list(p_values), dtype=float)
+    todo = "all in [0, 1]"
+    require(p.between(0, 1).all(), f"p-values {p.tolist()}", where="holm", todo=todo)
+    adjusted = p.sort_values() * np.arange(len(p), 0, -1)
+    return adjusted.cummax().clip(upper=1).sort_index().tolist()
 
 
 def compare(
@@ -367,44 +347,46 @@ def compare(
     """
     blocks = {"": predictions} if overall else {}
     if by is not None:
-        fits = by.index.equals(predictions.index)
+        same_index = by.index.equals(predictions.index)
         todo = "make it from a column, as in predictions['id'].map(types)"
-        require(fits, "another index than the predictions'", where="compare: by", todo=todo)
+        require(same_index, "another index than the predictions'", where="compare: by", todo=todo)
         groups = predictions.groupby(by)
         blocks |= {str(g): b for g, b in groups if b[cluster or "id"].nunique() > 1}
-    names, found, about = [], [], []
-    methods = list(dict.fromkeys(method for pair in pairs for method in pair))
-    clustered = cluster is not None
+    methods = {method for pair in pairs for method in pair}
+    names, comparisons, words = [], [], []
     for group, block in blocks.items():
-        frames = dict(list(block.groupby("method", sort=False)))
-        missing = [method for method in methods if method not in frames]
+        rows = block[block["method"].isin(methods)]
+        missing = methods - set(rows["method"])
         what, todo = f"no predictions of {missing} {group}", "name methods that are there"
         require(not missing, what, where="compare", todo=todo)
-        right, units = _correct([frames[method] for method in methods], cluster)
-        right = dict(zip(methods, right, strict=True))
+        right, units = _correct(rows, cluster)
         for a, b in pairs:
             names.append(f"{a} - {b}" + f": {group}" * bool(group))
-            one = _comparison(right[a], right[b], units, clustered=clustered, n_flips=N_FLIPS)
-            found.append(one)
-            about.append((f"`{a}`", f"`{b}`", metric + f" on {group}" * bool(group)))
-    return _family(names, found, about)
+            words.append((f"`{a}`", f"`{b}`", metric + f" on {group}" * bool(group)))
+            clustered = cluster is not None
+            comparisons.append(_comparison(right[a], right[b], units, clustered=clustered))
+    return _family(names, comparisons, words)
 
 
 def _family(
-    names: list[str], found: list[_Comparison], about: list[tuple[str, str, str]]
+    names: list[str], comparisons: list[_Comparison], words: list[tuple[str, str, str]]
 ) -> pd.DataFrame:
-    plain = [one.at(LEVEL) for one in found]
-    known = [one.whole is not None for one in found]
+    """The table of `compare`; `words`: the two methods and the metric in each sentence."""
+    plain = [comparison.at(LEVEL) for comparison in comparisons]
+    over_seeds = np.array([test.p_value for test in plain])
+    trained = np.array([test.trained_p for test in plain])
     # where one seed says nothing about others, the family is judged for the trained models
-    raw = [p.p_value if k else p.trained_p for p, k in zip(plain, known, strict=True)]
-    adjusted, trained = holm(raw), holm([p.trained_p for p in plain])
-    levels = [_holm_level(p, own, len(raw)) for p, own in zip(raw, adjusted, strict=True)]
-    tests = [one.at(level) for one, level in zip(found, levels, strict=True)]
-    table = pd.DataFrame([vars(t) for t in tests], index=names)
-    table["p_holm"] = np.where(known, adjusted, np.nan)
+    judged = np.where(np.isnan(over_seeds), trained, over_seeds)
+    adjusted = holm(judged)
+    tests = [
+        comparison.at(_holm_level(p, p_holm, len(plain)))
+        for comparison, p, p_holm in zip(comparisons, judged, adjusted, strict=True)
+    ]
+    table = pd.DataFrame([vars(test) for test in tests], index=names)
+    table["p_holm"] = np.where(np.isnan(over_seeds), np.nan, adjusted)
     table["sentence"] = [
-        sentence(replace(t, p_value=p, trained_p=own), *words, n_tests=len(tests))
-        for t, p, own, words in zip(tests, table["p_holm"], trained, about, strict=True)
+        sentence(replace(test, p_value=p_holm, trained_p=p), *about, n_tests=len(tests))
+        for test, p_holm, p, about in zip(tests, table["p_holm"], holm(trained), words, strict=True)
     ]
     return table.dropna(axis=1, how="all") if names else table
 
@@ -416,7 +398,10 @@ def _holm_level(p: float, adjusted: float, n_tests: int) -> float:
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """What a reader sees of `compare`'s table; intervals of trained models alone are left to sentences."""
+    """What a reader sees of `compare`'s table.
+
+    Intervals of trained models alone are left to the sentences.
+    """
     names = {"seed_sd": "SD over seeds", "detectable": "detectable at 80 % power"}
     wanted = ["difference", "low", "high", "level", "p_holm", *names, "n", "n_clusters", "n_seeds"]
     return table[[c for c in wanted if c in table]].rename(columns=names)
@@ -447,30 +432,37 @@ def sentence(
     been shown. In a family of `n_tests` comparisons hand in the adjusted p-values and the intervals
     of that level.
     """
-    whole = not np.isnan(paired.low)
-    if whole and _excludes_zero(paired.low, paired.high) and paired.p_value < ALPHA:
+    p = p_text(paired.p_value)
+    if n_tests > 1:
+        p += f" after Holm over {n_tests} comparisons"
+    # the NaN of one seed excludes nothing
+    if _excludes_zero(paired.low, paired.high) and paired.p_value < ALPHA:
         verb = "leads" if paired.difference > 0 else "trails"
-        return f"{name_a} {verb} {name_b} in {metric} ({_evidence(paired, n_tests)})."
-    trained = _excludes_zero(paired.trained_low, paired.trained_high)
-    if paired.n_seeds and trained and paired.trained_p < ALPHA:
-        return _of_these_trainings(paired, name_a, name_b, metric, n_tests)
+        return f"{name_a} {verb} {name_b} in {metric} ({_evidence(paired, p)})."
+    trained_differ = _excludes_zero(paired.trained_low, paired.trained_high)
+    if paired.n_seeds and trained_differ and paired.trained_p < ALPHA:
+        verb = "is ahead of" if paired.difference > 0 else "is behind"
+        return f"{_trainings(paired)} {name_a} {verb} {name_b} in {metric} {_limits(paired, p)}"
     start = f"No difference shown in {metric} between {name_a} and {name_b}"
     if paired.difference == paired.trained_low == paired.trained_high == 0:
         unit = "cluster" if paired.n_clusters else "example"
         return f"{start} (equal on every {unit}, {_sizes(paired)})."
-    return f"{start} ({_evidence(paired, n_tests)}; {_seen(paired)})."
+    return f"{start} ({_evidence(paired, p)}; {_power(paired)})."
 
 
-def _of_these_trainings(paired: Paired, name_a: str, name_b: str, metric: str, n_tests: int) -> str:
-    count = dict(enumerate(COUNT_WORDS)).get(paired.n_seeds, str(paired.n_seeds))
-    seeds = f"{count} seed{'s' * (paired.n_seeds > 1)}"
-    verb = "is ahead of" if paired.difference > 0 else "is behind"
-    start = f"Of these trainings ({seeds}) {name_a} {verb} {name_b} in {metric}"
+def _trainings(paired: Paired) -> str:
+    n = paired.n_seeds
+    count = COUNT_WORDS[n] if n < len(COUNT_WORDS) else n
+    return f"Of these trainings ({count} seed{'s' * (n > 1)})"
+
+
+def _limits(paired: Paired, p: str) -> str:
+    """What a difference between trained models shows, and what it doesn't."""
     if paired.n_seeds == 1:
-        return f"{start} ({_trained(paired)}); {_seen(paired)}."
-    over = f"{_bounds(paired.low, paired.high)}, {_p(paired, n_tests)}"
-    shown = f"over seeds no difference is shown ({over}; {_seen(paired)})"
-    return f"{start} ({_trained(paired)}); {shown}."
+        return f"({_of_trained(paired)}); {_power(paired)}."
+    bounds = f"{points(paired.low)} to {points(paired.high)}"
+    over_seeds = f"over seeds no difference is shown ({bounds}, {p}; {_power(paired)})"
+    return f"({_of_trained(paired)}); {over_seeds}."
 
 
 def _excludes_zero(low: float, high: float) -> bool:
@@ -478,41 +470,30 @@ def _excludes_zero(low: float, high: float) -> bool:
 
 
 def _sizes(paired: Paired) -> str:
-    n = f"n = {paired.n:,}" + (f" in {paired.n_clusters:,} clusters" if paired.n_clusters else "")
-    return n + (f", {paired.n_seeds} seeds" if paired.n_seeds > 1 else "")
+    clusters = f" in {paired.n_clusters:,} clusters" if paired.n_clusters else ""
+    seeds = f", {paired.n_seeds} seeds" if paired.n_seeds > 1 else ""
+    return f"n = {paired.n:,}{clusters}{seeds}"
 
 
-def _evidence(paired: Paired, n_tests: int) -> str:
+def _evidence(paired: Paired, p: str) -> str:
     if np.isnan(paired.low):
-        return _trained(paired)
+        return _of_trained(paired)
     over = "over seeds and examples " if paired.n_seeds else ""
-    return (
-        f"{points(paired.difference)} percentage points, {_level(paired)} interval {over}"
-        f"{_bounds(paired.low, paired.high)}, {_p(paired, n_tests)}, {_sizes(paired)}"
-    )
+    return f"{_measured(paired, over, paired.low, paired.high)}, {p}, {_sizes(paired)}"
 
 
-def _trained(paired: Paired) -> str:
-    return (
-        f"{points(paired.difference)} percentage points, {_level(paired)} interval over examples "
-        f"{_bounds(paired.trained_low, paired.trained_high)}, n = {paired.n:,}"
-    )
+def _of_trained(paired: Paired) -> str:
+    interval = paired.trained_low, paired.trained_high
+    return f"{_measured(paired, 'over examples ', *interval)}, n = {paired.n:,}"
 
 
-def _bounds(low: float, high: float) -> str:
-    return f"{points(low)} to {points(high)}"
+def _measured(paired: Paired, over: str, low: float, high: float) -> str:
+    difference = f"{points(paired.difference)} percentage points"
+    level = f"{100 * paired.level:.3g} %"
+    return f"{difference}, {level} interval {over}{points(low)} to {points(high)}"
 
 
-def _p(paired: Paired, n_tests: int) -> str:
-    family = f" after Holm over {n_tests} comparisons" if n_tests > 1 else ""
-    return p_text(paired.p_value) + family
-
-
-def _level(paired: Paired) -> str:
-    return f"{100 * paired.level:.3g} %"
-
-
-def _seen(paired: Paired) -> str:
+def _power(paired: Paired) -> str:
     """What such a study could have shown."""
     if paired.n_seeds == 1:
         return "one seed says nothing about others"
@@ -540,17 +521,20 @@ def auroc_difference(frame_a: pd.DataFrame, frame_b: pd.DataFrame, positive: str
     Scores are log-probability differences in `log_probs` (two classes); the class `positive` is the
     one whose second place it holds. Raises InputError with fewer than two examples of a class.
     """
-    frames = align([frame_a, frame_b])
+    methods, _ = align(pd.concat([frame_a, frame_b]))
+    frames = [methods[frame["method"].iloc[0]][None] for frame in (frame_a, frame_b)]
     is_positive = (frames[0]["label"] == positive).to_numpy()
     n, fewer = len(is_positive), min(is_positive.sum(), (~is_positive).sum())
     what = f"{fewer} of {n} examples in the smaller class"
     require(fewer > 1, what, where="auroc_difference", todo="two of each class are needed")
-    scores = [np.subtract(*np.stack(f["log_probs"].to_numpy()).T[::-1]) for f in frames]
+    scores = [np.diff(np.stack(frame["log_probs"]))[:, 0] for frame in frames]
     (a, a1, a0), (b, b1, b0) = (auroc_parts(s[is_positive], s[~is_positive]) for s in scores)
-    variance = sum(np.var(d, ddof=1) / len(d) for d in (a1 - b1, a0 - b0))
+    components = a1 - b1, a0 - b0  # over positives, over negatives
+    variance = sum(np.var(values, ddof=1) / len(values) for values in components)
     estimate = Estimate(a - b, (float(variance), n - 2), n)
     rarest = 0.5 ** (n - 1)  # of swapping the methods' scores example by example
-    return _Comparison(estimate, estimate, rarest, 0.0, n, None, 0).at(LEVEL)
+    sizes = {"seed_sd": 0.0, "n": n, "n_clusters": None, "n_seeds": 0}
+    return _Comparison(estimate, estimate, rarest, sizes).at(LEVEL)
 
 
 # -------------------------------------------------------------------------------- question types
@@ -561,7 +545,7 @@ def normalised_accuracy(frame: pd.DataFrame, types: Sequence[str]) -> dict[str, 
     """
     right = frame["label"].eq(frame["prediction"])
     correct = right.groupby([np.asarray(types), frame["label"]]).mean()
-    return {str(kind): float(value) for kind, value in correct.groupby(level=0).mean().items()}
+    return correct.groupby(level=0).mean().to_dict()
 
 
 def mean_per_type(accuracy_by_type: Mapping[str, float]) -> dict[str, float]:
@@ -571,8 +555,8 @@ def mean_per_type(accuracy_by_type: Mapping[str, float]) -> dict[str, float]:
     Source: TDIUC, Kafle and Kanan 2017.
     """
     values = np.array(list(accuracy_by_type.values()), dtype=float)
-    fractions = len(values) > 0 and ((values >= 0) & (values <= 1)).all()
+    are_fractions = len(values) > 0 and ((values >= 0) & (values <= 1)).all()
     what = f"accuracies {dict(accuracy_by_type)}"
     todo = "hand in a fraction in [0, 1] for each type"
-    require(fractions, what, where="mean_per_type", todo=todo)
+    require(are_fractions, what, where="mean_per_type", todo=todo)
     return {"arithmetic": float(values.mean()), "harmonic": float(stats.hmean(values))}

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from hw2_utils import inference, paths
 from hw2_utils.errors import require
-from hw2_utils.inference import Estimate, align, by_seed, resamples
+from hw2_utils.inference import Estimate, align, resamples
 from hw2_utils.predictions import check_predictions
 
 
@@ -119,9 +119,9 @@ def _estimate(each: Sequence[np.ndarray], units: np.ndarray, *, seeded: bool) ->
     """Mean and its variances over seeds and examples; None where one seed tells of no others."""
     if seeded and len(each) == 1:
         return None
-    seeds = (inference.over_seeds([values.mean() for values in each]),) if seeded else ()
+    seeds = (inference.variance_over_seeds([values.mean() for values in each]),) if seeded else ()
     mean = np.mean(each, axis=0)
-    examples = inference.over_examples(mean, units)
+    examples = inference.variance_over_examples(mean, units)
     return Estimate(float(mean.mean()), examples, int(units.max()) + 1, seeds)
 
 
@@ -170,7 +170,7 @@ def _over_seeds(draws: Sequence[np.ndarray], name: str, n_units: int) -> dict[st
     sample = mean[1:][np.isfinite(mean[1:])]
     if len(draws) == 1 or len(sample) == 0 or name == "ece" or np.ptp(sample) < 1e-12:
         return {"low": None, "high": None}
-    seeds = inference.over_seeds([values[0] for values in draws])
+    seeds = inference.variance_over_seeds([values[0] for values in draws])
     examples = float(np.var(sample, ddof=1)), n_units - 1
     estimate = Estimate(float(mean[0]), examples, n_units, (seeds,))
     margin = estimate.margin()
@@ -187,11 +187,11 @@ def _rows(
     **draw: int,
 ) -> list[dict]:
     """Tidy rows (without method, split and group) of one method, split and group."""
-    seeds = by_seed(block)
-    frames = align(list(seeds.values()), cluster=cluster)
-    units = pd.factorize(frames[0][cluster or "id"], sort=True)[0]
+    methods, units = align(block, cluster=cluster)
+    (seeds,) = methods.values()
+    frames = list(seeds.values())
     n_units = int(units.max()) + 1
-    rows = _share_rows(dict(zip(seeds, frames, strict=True)), units, classes)
+    rows = _share_rows(seeds, units, classes)
     measures = [(_from_labels(f, similarity), _from_log_probs(f, classes)) for f in frames]
     samples = chain([np.ones((n_units, 1))], resamples(n_units, **draw))
     parts = []
