@@ -1,4 +1,7 @@
-"""The writeup's generated part: numbers, tables, figures, sentences and listings of complete runs, as LaTeX."""
+"""The writeup's generated part: what complete runs came to, as LaTeX.
+
+Numbers, tables, figures, sentences and listings.
+"""
 
 from __future__ import annotations
 
@@ -19,52 +22,42 @@ from typing import Any
 import nbformat
 import pandas as pd
 
-from hw2_utils import (
-    folders,
-    parameters,
-    paths,
-    plots,
-    profiles,
-    runs,
-)
+from hw2_utils import folders, parameters, paths, plots, profiles, runs
 from hw2_utils.errors import Hw2Error, disk_explained, explained, require
 
 WRITEUP = paths.ROOT / "writeup"
-PACKAGES = "texlive-latex-recommended texlive-science texlive-latex-extra texlive-fonts-recommended latexmk lmodern"
+PACKAGES = (
+    "texlive-latex-recommended texlive-science texlive-latex-extra texlive-fonts-recommended "
+    "latexmk lmodern"
+)
 ARCHIVE = "overleaf.zip"
 MANIFEST = ".files.json"  # in generated/: the names of what was written there
 FIRST = rb"\DefineResult{banner}"  # begins numbers.tex
-SOURCES = (
-    "*.tex",
-    "*.bib",
-    "latexmkrc",
-    "sections/*",
-)  # what a writeup is compiled from, beside generated/
-PLAIN = re.compile(
-    r"[A-Za-z0-9 .,:;()=?!@/+À-ÿ–—‘’“”…·°±≥≤≠≈→−]"
-)  # what preamble.tex can print as it is
+# what a writeup is compiled from, beside generated/
+SOURCES = ("*.tex", "*.bib", "latexmkrc", "sections/*")
+# what preamble.tex can print as it is
+PLAIN = re.compile(r"[A-Za-z0-9 .,:;()=?!@/+À-ÿ–—‘’“”…·°±≥≤≠≈→−]")
 BREAK = "\u200b"  # zero-width space: a line may end here
 TEX = {**{c: f"\\{c}" for c in "{}$&#%_"}, "\n": r"\LineEnd{} ", "\t": " ", BREAK: r"\allowbreak{}"}
+Macro = tuple[Iterable[Any], Any, str]  # parts of its key, value, where that is from
 
 
-# ---------------------------------------------------------------------------------------------- pieces of LaTeX
+# -------------------------------------------------------------------------------- pieces of LaTeX
 def escape(text: str) -> str:
-    """Any text as LaTeX that shows it, whatever it holds; a word that is long or has joints may break."""
+    """Any text as LaTeX that shows it; a word that is long or has joints may break."""
     text = unicodedata.normalize("NFC", text.replace("\r\n", "\n"))
     return "".join(map(_char, re.sub(r"[_+/]|[^\s_+/]{20}", rf"\g<0>{BREAK}", text)))
 
 
 def _char(char: str) -> str:
-    """One character; one that the fonts lack shows its code in a box, and is copied from the PDF as itself."""
+    """One character; of one that the fonts lack the code in a box, copied from the PDF as itself."""
     if char in TEX or PLAIN.match(char):
         return TEX.get(char, char)
-    if (
-        " " < char <= "~"
-    ):  # as a symbol, [ and * can't be taken for an option, nor two hyphens for a dash
+    # as a symbol, [ and * can't be taken for an option, nor two hyphens for a dash
+    if " " < char <= "~":
         return rf"\symbol{{{ord(char)}}}"
-    copied = (
-        "FFFD" if unicodedata.category(char)[0] == "C" else char.encode("utf-16-be").hex().upper()
-    )
+    is_control = unicodedata.category(char)[0] == "C"
+    copied = "FFFD" if is_control else char.encode("utf-16-be").hex().upper()
     return rf"\CharBox{{{ord(char):04X}}}{{{copied}}}"
 
 
@@ -75,23 +68,19 @@ def prose(markdown: str) -> str:
 
 def _inline(text: str) -> str:
     parts = re.split(r"(`[^`]+`|\*\*[^*]+\*\*)", text)
-    parts[::2] = map(escape, parts[::2])
-    parts[1::2] = [
-        rf"\texttt{{{escape(part[1:-1])}}}"
-        if part[0] == "`"
-        else rf"\textbf{{{_inline(part[2:-2])}}}"
-        for part in parts[1::2]
-    ]
-    return "".join(parts)
+    return "".join(_code(part) if number % 2 else escape(part) for number, part in enumerate(parts))
+
+
+def _code(part: str) -> str:
+    if part[0] == "`":
+        return rf"\texttt{{{escape(part[1:-1])}}}"
+    return rf"\textbf{{{_inline(part[2:-2])}}}"
 
 
 def items(lines: Iterable[str]) -> str:
     """Sentences as a list."""
-    return (
-        "\\begin{itemize}\n"
-        + "".join(f"\\item {prose(line)}\n" for line in lines)
-        + "\\end{itemize}\n"
-    )
+    shown = "".join(f"\\item {prose(line)}\n" for line in lines)
+    return f"\\begin{{itemize}}\n{shown}\\end{{itemize}}\n"
 
 
 def cell(value: Any) -> str:
@@ -102,22 +91,29 @@ def cell(value: Any) -> str:
 
 
 def table(frame: pd.DataFrame, *, caption: str, label: str) -> str:
-    """A table in an environment of `preamble.tex`: one that floats and fits the line, or breaks texts and pages."""
-    widths = [
-        0 if pd.api.types.is_numeric_dtype(v) else min(60, max([14, *v.map(len)]))
-        for _, v in frame.items()
-    ]
-    kind, total = "LongTable" if sum(widths) > 90 else "FitTable", sum(w or 10 for w in widths)
-    columns = "".join(
-        ("l" if w else "r") if kind == "FitTable" else f"P{{{0.88 * (w or 10) / total:.3f}}}"
-        for w in widths
-    )
-    head, *rows = [
-        " & ".join(map(cell, row))
-        for row in [tuple(frame), *frame.itertuples(index=False, name=None)]
-    ]
-    body = "".join(f"{row}\\\\\n" for row in rows)
-    return f"\\begin{{{kind}}}{{{prose(caption)}}}{{tab:{label}}}{{{columns}}}{{{head}}}\n{body}\\end{{{kind}}}\n"
+    """A table in an environment of `preamble.tex`.
+
+    FitTable floats and fits the line; LongTable, of long texts, breaks them and pages.
+    """
+    widths = [_width(column) for _, column in frame.items()]
+    total = sum(width or 10 for width in widths)
+    if sum(widths) > 90:
+        kind = "LongTable"
+        columns = "".join(f"P{{{0.88 * (width or 10) / total:.3f}}}" for width in widths)
+    else:
+        kind, columns = "FitTable", "".join("l" if width else "r" for width in widths)
+    rows = [tuple(frame), *frame.itertuples(index=False, name=None)]
+    head, *body = [" & ".join(map(cell, row)) for row in rows]
+    lines = "".join(f"{row}\\\\\n" for row in body)
+    start = f"\\begin{{{kind}}}{{{prose(caption)}}}{{tab:{label}}}{{{columns}}}{{{head}}}"
+    return f"{start}\n{lines}\\end{{{kind}}}\n"
+
+
+def _width(column: pd.Series) -> int:
+    """Characters that a column of texts is given; 0: numbers."""
+    if pd.api.types.is_numeric_dtype(column):
+        return 0
+    return min(60, max(14, *column.map(len)))
 
 
 def listing(source: str, *, caption: str, label: str) -> str:
@@ -125,7 +121,8 @@ def listing(source: str, *, caption: str, label: str) -> str:
     shown = "".join(
         c if c == "\n" or " " <= c <= "~" and c not in "\\{}" else _char(c) for c in source
     )
-    return f"\\ListingTitle{{{prose(caption)}}}{{lst:{label}}}\n\\begin{{Code}}\n{shown}\n\\end{{Code}}\n"
+    title = f"\\ListingTitle{{{prose(caption)}}}{{lst:{label}}}"
+    return f"{title}\n\\begin{{Code}}\n{shown}\n\\end{{Code}}\n"
 
 
 # ---------------------------------------------------------------------------------------------- from the records
@@ -144,7 +141,8 @@ def content(profile: str) -> dict[str, str | bytes]:
         frames = _frames(record)
         macros += _macros(number, record, frames)
         files |= _from_cells(number, record)
-        for name, lines in record.data["sentences"].items():
+        notes = record.data["run"]["notes"] or ["This run has no notes."]
+        for name, lines in {**record.data["sentences"], "notes": notes}.items():
             files[f"sentences/{number}-{name}.tex"] = items(lines)
         for name in record.data["files"]:
             if name.endswith(".txt"):
