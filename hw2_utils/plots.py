@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -143,7 +143,7 @@ def accuracy_and_curves(
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH_IN, 2.8))
     accuracy = rows.query("name == 'accuracy' and split == 'test' and group == 'all'")
     intervals(left, accuracy[accuracy["seed"].isna()], seeds=accuracy)
-    left.set_xlabel("test accuracy, 95 % interval; circles: seeds")
+    left.set_xlabel("test accuracy (circles: seeds)")
     curves(right, curves_frame, x=x, y=y, by="method", smooth=smooth)
     figure.tight_layout()
     return figure
@@ -157,19 +157,20 @@ def costs_and_accuracy(table: pd.DataFrame, costs: dict[str, str]) -> Figure:
             if pd.notna(table.loc[cost, method]):
                 point = table.loc[cost, method], table.loc["accuracy", method]
                 axes.plot(*point, MARKERS[i], color=COLOURS[i], label=text(method))
-        axes.set(xlabel=label, xlim=(0, None))
+        axes.set(xlabel=label, xlim=(0, 1.1 * table.loc[cost].max()))
     panels[0].set_ylabel("test accuracy")
     panels[-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
-def sweep(tables: Sequence[pd.DataFrame], costs: Sequence[str]) -> Figure:
+def sweep(tables: Sequence[pd.DataFrame]) -> Figure:
     """The runs of some sweeps (`sweep_tables`): their difference to `full`, and their costs.
 
     Filled squares are the Pareto front: no run that costs less is as accurate. A line parts sweeps.
     """
     points = pd.concat([table.rename_axis("label").reset_index() for table in tables])
     points = points.rename(columns={"minus full": "value"}).reset_index(drop=True)
+    costs = [cost for cost in ("peak MiB", "training, s") if cost in points]
     size = (WIDTH_IN, 0.7 + 0.24 * len(points))
     widths = (3, *(2 for _ in costs))
     figure, (left, *panels) = plt.subplots(
@@ -181,7 +182,8 @@ def sweep(tables: Sequence[pd.DataFrame], costs: Sequence[str]) -> Figure:
     left.tick_params(axis="y", labelsize=7)
     height = np.arange(len(points))[::-1]
     for axes, cost in zip(panels, costs, strict=True):
-        best_first = points.sort_values([cost, "value"], ascending=[True, False])
+        known = points[points[cost].notna()]
+        best_first = known.sort_values([cost, "value"], ascending=[True, False])
         front = best_first["value"].cummax().drop_duplicates().index
         axes.plot(points[cost], height, "s", color=COLOURS[1], mfc="none")
         axes.plot(points[cost][front], height[front], "s", color=COLOURS[1])
@@ -235,6 +237,15 @@ def reliability(axes: Axes, frame: pd.DataFrame, *, name: str, colour: int = 0) 
     axes.set(xlabel="probability of the likeliest answer", ylabel="share that is right")
 
 
+def calibration(predictions: pd.DataFrame, methods: Sequence[str]) -> Figure:
+    """`reliability` of some methods in one figure (columns method, label, prediction, log_probs)."""
+    figure, axes = plt.subplots(figsize=(3.2, 3))
+    for i, method in enumerate(methods):
+        reliability(axes, predictions[predictions["method"] == method], name=method, colour=i)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
 def pictures(files: Sequence[Path], texts: Sequence[str], *, columns: int = 3) -> Figure:
     """A grid of picture files, each with its text above it, shown as it is (a dollar sign starts no formula)."""
     n_rows = -(-len(files) // columns)
@@ -246,6 +257,36 @@ def pictures(files: Sequence[Path], texts: Sequence[str], *, columns: int = 3) -
         lines = "\n".join(map(text, title.split("\n")))
         ax.set_title(lines, fontsize=7, loc="left", parse_math=False)
     figure.tight_layout()
+    return figure
+
+
+def answered(
+    predictions: pd.DataFrame,
+    questions: pd.Series,
+    image_paths: Mapping[str, Path],
+    *,
+    most: int = 6,
+) -> Figure:
+    """Questions drawn at random, each with its picture, the true answer and the method's.
+
+    `questions`: texts by example id.
+    """
+    drawn = predictions.sample(min(most, len(predictions)), random_state=0)
+    titles = [
+        f"{questions[row.id][:48]}\ntrue: {row.label}   {row.method}: {row.prediction}"
+        for row in drawn.itertuples()
+    ]
+    return pictures([image_paths[i] for i in drawn["image_id"]], titles)
+
+
+def answer_bars(file: Path, answers: pd.Series, *, title: str) -> Figure:
+    """A picture, and beside it the probability of each answer (`answers`: likeliest first)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH_IN, 2))
+    left.imshow(open_image(file))
+    left.axis("off")
+    right.barh([*map(text, answers.index[::-1])], answers[::-1], color=COLOURS[0])
+    right.set(xlim=(0, 1), xlabel="probability")
+    figure.suptitle(text(title, 110), fontsize=8, parse_math=False)
     return figure
 
 
