@@ -10,12 +10,14 @@ import hashlib
 import importlib
 import inspect
 import json
+import operator
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from importlib import metadata
 from pathlib import Path
@@ -48,8 +50,6 @@ NUMBERLESS = frozenset(
     " runs".split()
 )
 _PACKAGE = "hw2_utils"
-_DOCSTRING_FLAG = 0x4000000  # of a code object, from Python 3.13 on
-Name = str | tuple[Any, Any]  # of a place: in words, or the place around it and a key in there
 # As they are when this process starts: what it has imported stays so, whatever is edited meanwhile.
 _SOURCES = {file.stem: file.read_bytes() for file in paths.PACKAGE.glob("*.py")}
 
@@ -75,189 +75,184 @@ def versions(libraries: Iterable[str] = LIBRARIES) -> dict[str, str]:
 
 
 _version = functools.cache(metadata.version)
-_dtype_name = functools.cache(str)
 
 
 def _sha256(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _refusal(name: Name, what: str) -> Hw2Error:
+def _refusal(place: str, what: str) -> Hw2Error:
     todo = "hand in the values that the computation needs: numbers, texts, arrays, frames"
-    return Hw2Error(f"{_words(name)} {what}", where="reuse of finished parts", todo=todo)
+    return Hw2Error(f"{place} {what}", where="reuse of finished parts", todo=todo)
 
 
 # ------------------------------------------------------------------------------------------ values
 class _Content:
-    """Turns a value into what JSON holds; code that is met again is only named by its number."""
+    """Turns a value into what JSON holds; code that is met again is only named by its number.
+
+    Each method also takes the value's place in words, such as "`TABLE`['a'], which f reads,".
+    """
 
     def __init__(self) -> None:
         self.met: dict[int, int] = {}
 
-    def of(self, value: Any, name: Name) -> Any:
+    def of(self, value: Any, place: str) -> Any:
         """The content of any value. Every list in it begins with what it stands for."""
         if isinstance(value, Enum):
-            return ["enum", self.of(type(value), name), value.name]
+            return ["enum", self.of(type(value), place), value.name]
         if value is None or isinstance(value, bool | int | float | str):
             return value
         if isinstance(value, bytes | complex | range):
             return [type(value).__name__, repr(value)]
         if isinstance(value, list | tuple):
             kind = "list" if isinstance(value, list) else "tuple"
-            return [kind, getattr(value, "_fields", ()), *self._items(value, name)]
+            return [kind, getattr(value, "_fields", ()), *self._items(value, place)]
         if isinstance(value, set | frozenset):
-            return ["set", *sorted(_sha256(_Content().of(item, name)) for item in value)]
+            return ["set", *sorted(_sha256(_Content().of(item, place)) for item in value)]
         if isinstance(value, Mapping):
-            return self._mapping(value, name)
-        content = self._data(value, name) or self._code(value, name)
+            return self._mapping(value, place)
+        content = self._data(value, place) or self._code(value, place)
         if content is None:
-            raise _refusal(name, f"is a {type(value).__name__}, which can't be part of a key")
+            raise _refusal(place, f"is a {type(value).__name__}, which can't be part of a key")
         return content
 
-    def _items(self, values: Iterable[Any], name: str) -> list[Any]:
-        plain = (str, int, float)  # most items are, of lists that are long
-        return [
-            v if type(v) in plain else self.of(v, _inside(name, i)) for i, v in enumerate(values)
-        ]
+    def _items(self, values: Iterable[Any], place: str) -> list[Any]:
+        return [self.of(value, _inside(place, i)) for i, value in enumerate(values)]
 
-    def _mapping(self, value: Mapping[Any, Any], name: Name) -> Any:
-        kind = None if type(value) is dict else self.of(type(value), name)
-        missing = self.of(getattr(value, "default_factory", None), name)
-        items = [[self.of(k, name), self.of(v, _inside(name, k))] for k, v in value.items()]
+    def _mapping(self, value: Mapping[Any, Any], place: str) -> Any:
+        kind = None if type(value) is dict else self.of(type(value), place)
+        missing = self.of(getattr(value, "default_factory", None), place)
+        items = [[self.of(k, place), self.of(v, _inside(place, k))] for k, v in value.items()]
         return ["mapping", kind, missing, items]
 
-    def _data(self, value: Any, name: Name) -> Any:
+    def _data(self, value: Any, place: str) -> Any:
         """The content of an array, a frame or another object that holds values; None for others."""
         kind = type(value)  # what it has, since a frame's columns look like attributes of its own
-        if hasattr(kind, "iterrows") or hasattr(kind, "to_frame"):  # pandas
-            return self._frame(value, name)
+        if hasattr(kind, "to_frame"):
+            return ["series", self.of(value.name, place), self._frame(value.to_frame(), place)]
+        if hasattr(kind, "iterrows"):
+            return self._frame(value, place)
         if hasattr(kind, "detach"):
-            return self._tensor(value, name)
+            return self._tensor(value, place)
         if hasattr(kind, "dtype") and hasattr(kind, "tobytes"):
-            return self._array(value, name)
+            return self._array(value, place)
         if hasattr(kind, "fingerprint"):  # a verified model: its files, wherever they lie
             return ["fingerprint", value.fingerprint]
         if isinstance(value, re.Pattern):
             return ["pattern", value.pattern, value.flags]
         if is_dataclass(value) and not isinstance(value, type):
-            own = {f.name: getattr(value, f.name, None) for f in fields(value)}
-            own |= getattr(value, "__dict__", {})
-            return ["instance", self.of(kind, name), self._mapping(own, name)]
+            held = {field.name: getattr(value, field.name, None) for field in fields(value)}
+            held |= getattr(value, "__dict__", {})
+            return ["instance", self.of(kind, place), self._mapping(held, place)]
         return None
 
-    def _array(self, array: Any, name: Name) -> Any:
+    def _array(self, array: Any, place: str) -> Any:
         if array.ndim == 0:  # a scalar of numpy is the number that it holds
-            return self.of(array.item(), name)
-        about = ["array", _dtype_name(array.dtype), array.shape]
+            return self.of(array.item(), place)
+        kind = ["array", str(array.dtype), array.shape]
         if array.dtype.hasobject:
-            return [*about, self.of(array.tolist(), name)]
-        return [*about, hashlib.sha256(array.tobytes()).hexdigest()]
+            return [*kind, self.of(array.tolist(), place)]
+        return [*kind, hashlib.sha256(array.tobytes()).hexdigest()]
 
-    def _tensor(self, tensor: Any, name: Name) -> Any:
+    def _tensor(self, tensor: Any, place: str) -> Any:
         kind = str(tensor.dtype)
         if kind.startswith(("torch.bfloat", "torch.float8")):  # which numpy doesn't have
             tensor = tensor.float()
         try:
-            return ["tensor", kind, tensor.shape, self._array(tensor.numpy(force=True), name)]
+            return ["tensor", kind, self._array(tensor.numpy(force=True), place)]
         except (RuntimeError, TypeError):
-            raise _refusal(name, f"is a {tensor.layout} tensor of {kind}") from None
+            raise _refusal(place, f"is a {tensor.layout} tensor of {kind}") from None
 
-    def _frame(self, frame: Any, name: Name) -> Any:
-        names = [self.of(list(frame.index.names), name)]
-        index = frame.index.to_frame(index=False)
-        tables = [index] if frame.ndim == 1 else [index, frame]
-        columns = [frame] if frame.ndim == 1 else []
-        columns += [t.iloc[:, i] for t in tables for i in range(t.shape[1])]
-        names += [self.of(c.name, name) for c in columns]
-        return ["frame", frame.ndim, names, [self._column(c, name) for c in columns]]
+    def _frame(self, frame: Any, place: str) -> Any:
+        index_names = self.of(list(frame.index.names), place)
+        table = frame.reset_index(allow_duplicates=True)
+        columns = [self._column(column, _inside(place, name)) for name, column in table.items()]
+        return ["frame", index_names, columns]
 
-    def _column(self, column: Any, name: Name) -> Any:
-        name = _inside(name, column.name)
-        categories = getattr(column.dtype, "categories", None)
-        about = [str(column.dtype), None if categories is None else self._items(categories, name)]
-        about.append(getattr(column.dtype, "ordered", None))
-        missing = column.isna()
-        if column.dtype.kind in "biufcmM" and not missing.any():
-            return [*about, self._array(column.to_numpy(), name)]
-        each = zip(column.tolist(), missing.tolist(), strict=True)
-        return [*about, self._items([None if gone else v for v, gone in each], name)]
+    def _column(self, column: Any, place: str) -> Any:
+        categories = getattr(column.dtype, "categories", ())
+        kind = [str(column.dtype), self._items(categories, place)]
+        kind.append(getattr(column.dtype, "ordered", None))
+        if column.hasnans or column.dtype.kind == "O":  # libraries differ in what stands for none
+            column = column.astype(object).where(column.notna(), None)
+        return [self.of(column.name, place), *kind, self._array(column.to_numpy(), place)]
 
     # ------------------------------------------------------------------------------------ code
-    def _code(self, value: Any, name: Name) -> Any:
+    def _code(self, value: Any, place: str) -> Any:
         """The content of a module, class or function; None for anything else."""
         if isinstance(value, ModuleType):
-            return self._module(value, name)
+            return self._module(value, place)
         if isinstance(value, functools.partial):
-            return ["partial", *self._items([value.func, value.args, value.keywords], name)]
+            return ["partial", *self._items([value.func, value.args, value.keywords], place)]
         if isinstance(value, MethodType):
-            return ["method", self.of(value.__func__, name), self.of(value.__self__, name)]
-        found = _by_name(value)
-        if found is not None:
-            return ["named", value.__qualname__, self._module(found, name)]
+            return ["method", self.of(value.__func__, place), self.of(value.__self__, place)]
+        if (home := _home(value)) is not None:
+            return ["named", value.__qualname__, self._module(home, place)]
         if isinstance(value, BuiltinFunctionType):
-            return ["method", value.__name__, self.of(value.__self__, name)]
+            return ["method", value.__name__, self.of(value.__self__, place)]
         if isinstance(value, functools._lru_cache_wrapper):
-            return ["cached", self.of(value.__wrapped__, name)]
-        if isinstance(value, type | FunctionType):
-            define = self._class if isinstance(value, type) else self._function
-            return self._once(value, lambda: define(value, value.__qualname__))
+            return ["cached", self.of(value.__wrapped__, place)]
+        if isinstance(value, type):
+            return self._once(value, lambda: self._class(value, value.__qualname__))
+        if isinstance(value, FunctionType):
+            return self._once(value, lambda: self._function(value, value.__qualname__))
         return None
 
-    def _once(self, value: Any, define: Any) -> Any:
+    def _once(self, value: Any, content: Callable[[], Any]) -> Any:
         if id(value) in self.met:
             return ["again", self.met[id(value)]]
         self.met[id(value)] = len(self.met)
-        return define()
+        return content()
 
-    def _module(self, module: ModuleType, name: Name) -> Any:
+    def _module(self, module: ModuleType, place: str) -> Any:
         package, _, inner = module.__name__.partition(".")
         if package == _PACKAGE:
             return ["package", module.__name__, package_code([inner] if inner else [])]
         if _is_installed(module):  # its version is in the key
             return ["library", module.__name__]
-        own = {n: v for n, v in vars(module).items() if not n.startswith("__")}
-        return self._once(module, lambda: ["module", self._mapping(own, module.__name__)])
+        held = {n: v for n, v in vars(module).items() if not n.startswith("__")}
+        return self._once(module, lambda: ["module", self._mapping(held, module.__name__)])
 
-    def _class(self, cls: type, name: Name) -> Any:
-        """A class of a notebook: its own attributes, its bases and its metaclass."""
-        own = {n: v for n, v in vars(cls).items() if n not in _BOOKKEEPING and not _is_made(v)}
-        content = [self.of(type(cls), name), self.of(cls.__bases__, name)]
-        content += [[n, self._attribute(v, _inside(name, n))] for n, v in sorted(own.items())]
+    def _class(self, cls: type, place: str) -> Any:
+        """A class of a notebook: its attributes, its bases and its metaclass."""
+        written = {n: v for n, v in vars(cls).items() if n not in _BOOKKEEPING and not _is_made(v)}
+        content = [self.of(type(cls), place), self.of(cls.__bases__, place)]
+        content += [[n, self._attribute(v, _inside(place, n))] for n, v in sorted(written.items())]
         if is_dataclass(cls):
             content.append(repr(cls.__dataclass_params__))
-            content += [self._field(f, _inside(name, f.name)) for f in fields(cls)]
-        return ["class", name, content]
+            content += [self._field(field, _inside(place, field.name)) for field in fields(cls)]
+        return ["class", place, content]
 
-    def _attribute(self, value: Any, name: Name) -> Any:
+    def _attribute(self, value: Any, place: str) -> Any:
         if isinstance(value, property):
-            return ["property", *self._items([value.fget, value.fset, value.fdel], name)]
-        if isinstance(value, classmethod | staticmethod | functools.cached_property):
-            function = getattr(value, "__func__", None) or value.func
-            return [type(value).__name__, self.of(function, name)]
-        return None if inspect.isdatadescriptor(value) else self.of(value, name)
+            return ["property", *self._items([value.fget, value.fset, value.fdel], place)]
+        if isinstance(value, functools.cached_property):
+            return ["cached_property", self.of(value.func, place)]
+        if isinstance(value, classmethod | staticmethod):
+            return [type(value).__name__, self.of(value.__func__, place)]
+        return None if inspect.isdatadescriptor(value) else self.of(value, place)
 
-    def _field(self, field: Any, name: Name) -> Any:
+    def _field(self, field: Field[Any], place: str) -> Any:
         defaults = (None if d is MISSING else [d] for d in (field.default, field.default_factory))
         flags = (field.init, field.repr, field.compare, field.kw_only, str(field.type))
-        return [field.name, self._items([*defaults, *flags], name)]
+        return [field.name, self._items([*defaults, *flags], place)]
 
-    def _function(self, function: FunctionType, name: Name) -> Any:
+    def _function(self, function: FunctionType, place: str) -> Any:
         """A function of a notebook: what it does, and the values of the names that it reads."""
-        code, read = function.__code__, _names_read(function.__code__)
-        if followed := read & {"eval", "exec", "globals"} - set(function.__globals__):
-            raise _refusal(name, f"calls {min(followed)}: what it reads can't be found")
-        content = []
-        for n, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        code, names = function.__code__, _names_read(function.__code__)
+        if hidden := names & {"eval", "exec", "globals"} - set(function.__globals__):
+            raise _refusal(place, f"calls {min(hidden)}: what it reads can't be found")
+        read = [(n, function.__globals__[n]) for n in sorted(names & set(function.__globals__))]
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             with suppress(ValueError):  # a name that has no value yet
-                content.append([n, self.of(cell.cell_contents, f"`{n}`, which {name} reads,")])
-        for n in sorted(read & set(function.__globals__)):
-            content.append([n, self.of(function.__globals__[n], f"`{n}`, which {name} reads,")])
-        for n in sorted(_imports(code)):
+                read.append((name, cell.cell_contents))
+        values = [[n, self.of(value, f"`{n}`, which {place} reads,")] for n, value in read]
+        for name in sorted(_imports(code)):
             with suppress(ImportError):
-                content.append([n, self._module(importlib.import_module(n), n)])
+                values.append([name, self._module(importlib.import_module(name), name)])
         defaults = [function.__defaults__, function.__kwdefaults__, vars(function)]
-        own = self._items(defaults, f"a default or attribute of {name}")
-        return ["function", _bytecode(code), own, content]
+        content = self._items(defaults, f"a default or attribute of {place}")
+        return ["function", _bytecode(code), content, values]
 
 
 # What Python writes into every class, beside what its author wrote.
@@ -268,17 +263,10 @@ _BOOKKEEPING = frozenset(
 )
 
 
-def _inside(name: Name, key: Any) -> Name:
-    """The place of an item. Only one that is refused is put into words: there are many."""
-    return (name, key)
-
-
-def _words(name: Name) -> str:
-    """A place in words, such as "`TABLE`['a'], which f reads,"."""
-    if isinstance(name, str):
-        return name
-    head, comma, reader = _words(name[0]).partition(", which")
-    return f"{head}[{name[1]!r}]{comma}{reader}"
+def _inside(place: str, key: Any) -> str:
+    """The place of an item: "`TABLE`['a'], which f reads," in "`TABLE`, which f reads,"."""
+    value, comma, reader = place.partition(", which")
+    return f"{value}[{key!r}]{comma}{reader}"
 
 
 def _is_made(attribute: Any) -> bool:
@@ -287,29 +275,28 @@ def _is_made(attribute: Any) -> bool:
     return getattr(code, "co_qualname", "").startswith("__create_fn__.")
 
 
-def _by_name(value: Any) -> ModuleType | None:
+def _home(value: Any) -> ModuleType | None:
     """The module of an installed library or of the package that has `value` under its own name."""
-    home = value if getattr(value, "__module__", None) else getattr(value, "__objclass__", value)
-    module = sys.modules.get(getattr(home, "__module__", None) or "builtins")
-    if module is None or not (_is_installed(module) or module.__name__.startswith(_PACKAGE)):
+    owner = value if getattr(value, "__module__", None) else getattr(value, "__objclass__", value)
+    module = sys.modules.get(getattr(owner, "__module__", None) or "builtins")
+    if module is None or not (module.__name__.startswith(_PACKAGE) or _is_installed(module)):
         return None
-    found: Any = module
-    for part in getattr(value, "__qualname__", "").split("."):
-        found = inspect.getattr_static(found, part, None)
-        found = getattr(found, "__func__", found)
-    return module if found is value else None
+    with suppress(AttributeError):
+        public = operator.attrgetter(value.__qualname__)(module)
+        if getattr(public, "__func__", public) is value:  # a class method is bound to its class
+            return module
+    return None
 
 
 def _is_installed(module: ModuleType) -> bool:
     """Whether a module belongs to Python or to an installed library."""
-    if module.__name__ in ("__main__", "__mp_main__"):
+    if module.__name__ == "__main__":
         return False
     file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), None)
     if file is None:
         return module.__name__.partition(".")[0] in sys.stdlib_module_names
-    folders = Path(file).parts
-    installed = "site-packages" in folders or "dist-packages" in folders
-    return installed or Path(file).is_relative_to(Path(inspect.__file__).parent)
+    is_library = {"site-packages", "dist-packages"} & set(Path(file).parts)
+    return bool(is_library) or Path(file).is_relative_to(Path(inspect.__file__).parent)
 
 
 def _steps(code: CodeType) -> Iterator[dis.Instruction]:
@@ -327,58 +314,40 @@ def _names_read(code: CodeType) -> set[str]:
 
 def _imports(code: CodeType) -> set[str]:
     """The modules that a function imports when it is called."""
-    found, names = set(), [(s.opname, s.argval) for s in _steps(code)]
-    for operation, name in names:
-        if operation == "IMPORT_NAME":
-            found.add(package := name)
-        elif operation == "IMPORT_FROM" and f"{package}.{name}" in sys.modules:
-            found.add(f"{package}.{name}")
-    return found
+    modules, package = set(), ""
+    for step in _steps(code):
+        if step.opname == "IMPORT_NAME":
+            modules.add(package := step.argval)
+        elif step.opname == "IMPORT_FROM" and f"{package}.{step.argval}" in sys.modules:
+            modules.add(f"{package}.{step.argval}")
+    return modules
 
 
 _JUMPS = frozenset(dis.hasjrel) | frozenset(dis.hasjabs)
-_ALWAYS = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT")
+_IDLE = ("NOP", "EXTENDED_ARG")
 _NOTES = ("__doc__", "__firstlineno__", "__static_attributes__")  # that a class's code writes down
+_DOCSTRING_FLAG = 0x4000000  # of a code object, from Python 3.13 on
 
 
 def _bytecode(code: CodeType) -> Any:
-    """What a function does, whatever its layout, comments, docstrings and line numbers."""
-    steps = list(_plain_steps(code))
-    offsets = [offset for offset, *_ in steps]
+    """What a function does; comments, docstrings, line numbers and most layout don't count."""
+    steps = [s for s in dis.get_instructions(code) if s.opname not in _IDLE]
+    notes = [i for i, s in enumerate(steps) if s.opname == "STORE_NAME" and s.argval in _NOTES]
+    for i in reversed(notes):
+        del steps[i - 1 : i + 1]  # the value, and its name
+    offsets = [step.offset for step in steps]
 
-    def place(offset: int) -> int:
-        """Where a jump leads in the end, as the number of a step."""
-        seen = {at := bisect.bisect_left(offsets, offset)}
-        while at < len(steps) and steps[at][1] in _ALWAYS:
-            at = bisect.bisect_left(offsets, steps[at][2])
-            if at in seen:
-                break
-            seen.add(at)
-        return at
+    def number(offset: int) -> int:
+        """Of the step that a jump leads to."""
+        return bisect.bisect_left(offsets, offset)
 
-    shown = [[name, place(arg) if jumps else _constant(arg)] for _, name, arg, jumps in steps]
-    guards = [
-        [place(e.start), place(e.end), place(e.target), e.depth, e.lasti]
-        for e in dis.Bytecode(code).exception_entries
+    shown = [
+        [s.opname, number(s.argval) if s.opcode in _JUMPS else _constant(s.argval)] for s in steps
     ]
-    arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    guarded = dis.Bytecode(code).exception_entries
+    guards = [[number(e.start), number(e.end), number(e.target)] for e in guarded]
     counts = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount]
-    return [shown, guards, arguments, counts, code.co_flags & ~_DOCSTRING_FLAG]
-
-
-def _plain_steps(code: CodeType) -> Iterator[tuple[int, str, Any, bool]]:
-    """Offset, name, argument and whether it jumps, of the instructions that do something."""
-    steps = [s for s in dis.get_instructions(code) if s.opname not in ("NOP", "EXTENDED_ARG")]
-    noted = {i for i, s in enumerate(steps) if s.opname == "STORE_NAME" and s.argval in _NOTES}
-    for i, step in enumerate(steps):
-        if i in noted or i + 1 in noted:
-            continue
-        if isinstance(step.argval, tuple) and "_FAST_" in step.opname:  # two in one, from 3.13 on
-            first, _, second = step.opname.partition("_FAST_")
-            yield step.offset, f"{first}_FAST", step.argval[0], False
-            yield step.offset, second, step.argval[1], False
-        else:
-            yield step.offset, step.opname, step.argval, step.opcode in _JUMPS
+    return [shown, guards, code.co_varnames, counts, code.co_flags & ~_DOCSTRING_FLAG]
 
 
 def _constant(value: Any) -> Any:
@@ -393,21 +362,21 @@ def package_code(modules: Iterable[str]) -> str:
 
     Comments, docstrings and layout don't count; the configuration files that a module names do.
     """
-    wanted, found = set(modules) - NUMBERLESS, {}
+    wanted, hashes = set(modules) - NUMBERLESS, {}
     while wanted:
         name = wanted.pop()
-        found[name], imports = _module_code(name)
-        wanted |= imports - NUMBERLESS - set(found)
-    return _sha256(sorted(found.items()))
+        hashes[name], imports = _module_code(name)
+        wanted |= imports - NUMBERLESS - set(hashes)
+    return _sha256(sorted(hashes.items()))
 
 
 @functools.cache
 def _module_code(name: str) -> tuple[str, set[str]]:
     """Hash of one module and of the configuration files that it names; what it imports."""
     tree = ast.parse(_SOURCES[name])
-    texts = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     tables = [_table(file) for file in sorted(paths.CONFIG.iterdir()) if file.name in texts]
-    return _sha256([_source(tree), tables]), set(_package_imports(tree))
+    return _sha256([_source(tree), tables]), _package_modules(_imported(tree))
 
 
 def _table(path: Path) -> Any:
@@ -415,20 +384,23 @@ def _table(path: Path) -> Any:
     return tomllib.loads(text) if path.suffix == ".toml" else text
 
 
-def _package_imports(tree: ast.AST) -> Iterator[str]:
-    """Package modules that run when this code does; those of type hints alone don't."""
+def _imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """The names that code imports when it runs, not for type hints alone; each with its source."""
+    if isinstance(tree, ast.If) and ast.unparse(tree.test) == "TYPE_CHECKING":
+        return
+    if isinstance(tree, ast.Import):
+        yield from ((a.asname or a.name.partition(".")[0], a.name) for a in tree.names)
+    if isinstance(tree, ast.ImportFrom):
+        start = (_PACKAGE if tree.level else "", tree.module or "")
+        for alias in tree.names:
+            yield alias.asname or alias.name, ".".join(filter(None, (*start, alias.name)))
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        if isinstance(node, ast.ImportFrom):
-            module = f"{_PACKAGE}.{node.module or ''}".strip(".") if node.level else node.module
-            names = [f"{module}.{a.name}" if module == _PACKAGE else module for a in node.names]
-        elif isinstance(node, ast.Import):
-            names = [a.name for a in node.names]
-        else:
-            names = []
-            yield from _package_imports(node)
-        yield from (n.split(".")[1] for n in names if n.startswith(f"{_PACKAGE}."))
+        yield from _imported(node)
+
+
+def _package_modules(imported: Iterable[tuple[str, str]]) -> set[str]:
+    names = (source.split(".") for _, source in imported)
+    return {name[1] for name in names if name[0] == _PACKAGE and len(name) > 1}
 
 
 def _source(tree: ast.AST) -> str:
@@ -444,33 +416,16 @@ def _source(tree: ast.AST) -> str:
 def notebook_code(notebook: Path) -> str:
     """Hash of what a notebook's record comes from: its statements, and the package that they use.
 
-    What only shows isn't in it: figures, captions, what is printed or displayed, asserts.
+    What only shows isn't in it: captions, asserts, what is printed or displayed, and what draws on
+    the figures that a cell makes (but not a loop over their axes).
     """
-    return _notebook_code(notebook, stamp(notebook))
-
-
-def stamp(file: Path) -> tuple[int, int]:
-    """What changes with a file, for a cache of what was read from it."""
-    if not file.exists():
-        return 0, 0
-    stat = file.stat()
-    return stat.st_mtime_ns, stat.st_size
-
-
-@functools.cache
-def _notebook_code(notebook: Path, _stamp: tuple[int, int]) -> str:
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = [_cell("".join(c["source"])) for c in cells if c["cell_type"] == "code"]
-    tree = ast.Module([statement for cell in code for statement in cell.body], [])
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
-    bare = _Bare(_canvases(tree)).visit(tree)
-    read = {node.id for node in ast.walk(bare) if isinstance(node, ast.Name)} | {"*"}
-    for node in imports:
-        node.names = [a for a in node.names if (a.asname or a.name.split(".")[0]) in read]
-    used = [node for node in imports if node.names]
-    modules = package_code(_package_imports(ast.Module(used, [])))
-    libraries = sorted(ast.unparse(node) for node in used if _PACKAGE not in ast.unparse(node))
-    return _sha256([_source(bare), libraries, modules])
+    code = [_cell("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+    imported = {pair for cell in code for pair in _imported(cell)}
+    bare = [_Bare(_showing(cell)).visit(cell) for cell in code]
+    read = {n.id for cell in bare for n in ast.walk(cell) if isinstance(n, ast.Name)} | {"*"}
+    used = sorted(pair for pair in imported if pair[0] in read)
+    return _sha256([[_source(cell) for cell in bare], used, package_code(_package_modules(used))])
 
 
 def _cell(source: str) -> ast.Module:
@@ -484,42 +439,23 @@ def _cell(source: str) -> ast.Module:
 _SHOWING = frozenset({"display", "plots", "plt", "print"})
 
 
-def _canvases(tree: ast.Module) -> frozenset[str]:
-    """Names that never hold anything but figures and axes, and the names that show."""
-    origins: dict[str, set[str]] = {}  # name: roots of what it is set to
-    bound = [pair for node in ast.walk(tree) for pair in _bound(node)]
-    for target, value in bound:
-        for name in _stored(target):
-            origins.setdefault(name.id, set()).add(_root(value))
-    known = {id(name) for target, _ in bound for name in _stored(target)}
-    otherwise = {name.id for name in _stored(tree) if id(name) not in known}
-    found, size = set(_SHOWING), 0
-    while size < len(found):  # until a pass finds no more
-        size = len(found)
-        found |= {name for name, roots in origins.items() if roots <= found} - otherwise
-    return frozenset(found)
+def _showing(cell: ast.Module) -> frozenset[str]:
+    """The names that show, and those that a cell sets to nothing but figures and axes."""
+    nodes = list(ast.walk(cell))
+    drawings = [n for n in nodes if isinstance(n, ast.Assign) and _root(n.value) in _SHOWING]
+    drawn = Counter(name for drawing in drawings for name in _stored(drawing))
+    stored = Counter(_stored(cell))
+    return _SHOWING | {name for name, times in drawn.items() if times == stored[name]}
 
 
-def _stored(tree: ast.AST) -> list[ast.Name]:
+def _stored(tree: ast.AST) -> list[str]:
     names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
-    return [name for name in names if isinstance(name.ctx, ast.Store)]
-
-
-def _bound(node: ast.AST) -> list[tuple[ast.expr, ast.expr]]:
-    """The targets of an assignment or a loop, each with what it is set to or runs through."""
-    if isinstance(node, ast.Assign):
-        return [(target, node.value) for target in node.targets]
-    if not isinstance(node, ast.For | ast.comprehension):
-        return []
-    target, values = node.target, node.iter
-    if isinstance(target, ast.Tuple) and isinstance(values, ast.Call) and _root(values) == "zip":
-        return list(zip(target.elts, values.args, strict=False))
-    return [(target, v) for v in (values.elts if isinstance(values, ast.Tuple) else [values])]
+    return [name.id for name in names if isinstance(name.ctx, ast.Store)]
 
 
 def _root(node: ast.AST) -> str:
     """The name at the beginning of a chain: `plt` of `plt.subplots()[0]`."""
-    while isinstance(node, ast.Subscript | ast.Attribute | ast.Call | ast.Starred):
+    while isinstance(node, ast.Subscript | ast.Attribute | ast.Call):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else ""
 
@@ -527,29 +463,36 @@ def _root(node: ast.AST) -> str:
 class _Bare(ast.NodeTransformer):
     """Takes away what only shows, and imports."""
 
-    def __init__(self, canvases: frozenset[str]) -> None:
-        self.canvases = canvases
+    def __init__(self, showing: frozenset[str]) -> None:
+        self.showing = showing
 
-    def visit(self, node: ast.AST) -> ast.AST | None:
-        if isinstance(node, ast.Assert | ast.Import | ast.ImportFrom) or self._shows(node):
-            return None
-        if isinstance(node, ast.FunctionDef):  # its names are its own
-            return _Bare(_SHOWING).generic_visit(node)
-        if isinstance(node, ast.Call):
-            node.keywords = [k for k in node.keywords if k.arg != "caption"]
-        self.generic_visit(node)
-        is_block = isinstance(node, ast.For | ast.If | ast.While | ast.With)
-        return None if is_block and not [*node.body, *getattr(node, "orelse", [])] else node
+    def _gone(self, node: ast.AST) -> None:
+        return None
 
-    def _shows(self, node: ast.AST) -> bool:
-        if isinstance(node, ast.Assign):
-            names = [name.id for target in node.targets for name in _stored(target)]
-            roots = [*names, *(_root(t) for t in node.targets if not _stored(t))]
-            return set(roots) <= self.canvases
-        if not isinstance(node, ast.Expr):
-            return False
-        calls = [ast.unparse(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)]
-        if not calls or calls[0] == "run.figure":
-            return not any(isinstance(n, ast.NamedExpr) for n in ast.walk(node))
+    visit_Assert = visit_Import = visit_ImportFrom = _gone
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        return _Bare(_SHOWING).generic_visit(node)  # its names are its own
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        node.keywords = [keyword for keyword in node.keywords if keyword.arg != "caption"]
+        return self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        names = [n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name)]
+        return None if set(names) <= self.showing else self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        inner = list(ast.walk(node))
+        calls = [ast.unparse(n.func) for n in inner if isinstance(n, ast.Call)]
         on_record = any(call.startswith("run.") for call in calls)
-        return _root(node.value) in self.canvases and not on_record
+        draws = _root(node.value) in self.showing and not on_record
+        shows = not calls or calls[0] == "run.figure" or draws
+        sets = any(isinstance(n, ast.NamedExpr) for n in inner)
+        return None if shows and not sets else self.generic_visit(node)
+
+    def _block(self, node: ast.For | ast.If | ast.While | ast.With) -> ast.AST | None:
+        self.generic_visit(node)
+        return node if node.body or getattr(node, "orelse", []) else None
+
+    visit_For = visit_If = visit_While = visit_With = _block

@@ -322,7 +322,15 @@ def record_key(notebook: str, profile: str, models: Mapping[str, Any]) -> str:
         paths.CONFIG / f"{profile}.toml",
         paths.PINS,
     )
-    return _record_key(notebook, profile, ids, read, tuple(map(keys.stamp, read)))
+    return _record_key(notebook, profile, ids, read, tuple(map(_stamp, read)))
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    """What changes with a file, for a cache of what was read from it."""
+    if not file.exists():
+        return 0, 0
+    stat = file.stat()
+    return stat.st_mtime_ns, stat.st_size
 
 
 @functools.cache  # the records of a sweep are many, and have one key

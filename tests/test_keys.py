@@ -657,7 +657,8 @@ def test_numberless_modules_hand_no_number_to_fusion():
     options = {"classes": ["bed", "lamp"], "seeds": [0], "hidden_dim": 2, "device": "cpu"}
     options |= {"epochs": 1, "batch_size": 2, "learning_rate": 0.1, "weight_decay": 0.0}
     with Watch() as watch:
-        data = fusion.tensors(frames, images, questions, classes=["bed", "lamp"], image_scale=1.0)
+        embedded = fusion.Embedded(frames, images, questions, ["bed", "lamp"])
+        data = fusion.tensors(embedded, image_scale=1.0)
         found = fusion.fit(Linear, (3, 2), data, frames, method="fusion", **options)
         metrics.tidy(found["predictions"], classes=["bed", "lamp"])
     assert_all_counts(watch, "fusion", "metrics")
