@@ -39,7 +39,7 @@ SOURCES = ("*.tex", "*.bib", "latexmkrc", "sections/*")
 PLAIN = re.compile(r"[A-Za-z0-9 .,:;()=?!@/+À-ÿ–—‘’“”…·°±≥≤≠≈→−]")
 BREAK = "\u200b"  # zero-width space: a line may end here
 TEX = {**{c: f"\\{c}" for c in "{}$&#%_"}, "\n": r"\LineEnd{} ", "\t": " ", BREAK: r"\allowbreak{}"}
-Macro = tuple[Iterable[Any], Any, str]  # parts of its key, value, where that is from
+Macro = tuple[tuple[Any, ...], Any, str]  # parts of its name, its value, where that is from
 
 
 # -------------------------------------------------------------------------------- pieces of LaTeX
@@ -50,7 +50,7 @@ def escape(text: str) -> str:
 
 
 def _char(char: str) -> str:
-    """One character; of one that the fonts lack the code in a box, copied from the PDF as itself."""
+    """One character; one that the fonts lack shows its code in a box, and is copied as itself."""
     if char in TEX or PLAIN.match(char):
         return TEX.get(char, char)
     # as a symbol, [ and * can't be taken for an option, nor two hyphens for a dash
@@ -113,7 +113,7 @@ def _width(column: pd.Series) -> int:
     """Characters that a column of texts is given; 0: numbers."""
     if pd.api.types.is_numeric_dtype(column):
         return 0
-    return min(60, max(14, *column.map(len)))
+    return min(60, max([14, *column.map(len)]))
 
 
 def listing(source: str, *, caption: str, label: str) -> str:
@@ -125,32 +125,38 @@ def listing(source: str, *, caption: str, label: str) -> str:
     return f"{title}\n\\begin{{Code}}\n{shown}\n\\end{{Code}}\n"
 
 
-# ---------------------------------------------------------------------------------------------- from the records
+# -------------------------------------------------------------------------------- from the records
 def content(profile: str) -> dict[str, str | bytes]:
-    """Every file of `generated/`, from the profile's complete runs and `published.csv`; the same each time.
+    """Every file of `generated/`, from complete runs and `published.csv`; the same each time.
 
-    Raises InputError, naming the notebook, for a run that is absent, incomplete, stale, foreign or made by hand.
+    Raises InputError, naming the notebook, for a run that is absent, incomplete, stale, foreign or
+    made by hand.
     """
     records = {name[:2]: _own_run(profile, name) for name in parameters.names()}
     about = "" if profile == "full" else f"Profile {profile}: {profiles.load(profile)['about']}"
-    macros: list[tuple[str, Any, str]] = [("banner", about, f"hw2_utils/config/{profile}.toml")]
+    macros = [_macro("banner", about, f"hw2_utils/config/{profile}.toml")]
     for row in pd.read_csv(WRITEUP / "published.csv", dtype=str).itertuples():
-        macros.append((f"published/{row.name}", row.value, f"published.csv: {row.source}"))
+        macros.append(_macro(f"published/{row.name}", row.value, f"published.csv: {row.source}"))
     files: dict[str, str | bytes] = {}
     for number, record in records.items():
         frames = _frames(record)
-        macros += _macros(number, record, frames)
-        files |= _from_cells(number, record)
-        notes = record.data["run"]["notes"] or ["This run has no notes."]
-        for name, lines in {**record.data["sentences"], "notes": notes}.items():
+        for parts, value, source in [*_metrics(record), *_cells(frames), *_facts(record)]:
+            joined = "/".join([number, *map(str, parts)])
+            name = re.sub(r"[^\w+.:/-]+", "-", joined, flags=re.ASCII)
+            source = f"run {record.id} of {record.notebook}, {' '.join(source.split())}"
+            macros.append(_macro(name, value, source))
+        files |= _listings(number, record)
+        for name, lines in record.data["sentences"].items():
             files[f"sentences/{number}-{name}.tex"] = items(lines)
         for name in record.data["files"]:
             if name.endswith(".txt"):
                 files |= _with_caption(number, record, name, frames)
-    files["numbers.tex"] = "".join(
-        f"\\DefineResult{{{k}}}{{{cell(v)}}} % {source}\n" for k, v, source in macros
-    )
+    files["numbers.tex"] = "".join(macros)
     return files
+
+
+def _macro(name: str, value: Any, source: str) -> str:
+    return f"\\DefineResult{{{name}}}{{{cell(value)}}} % {source}\n"
 
 
 def _own_run(profile: str, notebook: str) -> runs.Record:
@@ -167,13 +173,13 @@ def _with_caption(
     number: str, record: runs.Record, name: str, frames: Mapping[str, pd.DataFrame]
 ) -> dict[str, str | bytes]:
     """The table or figure to which a caption's file belongs."""
-    kind, _, file = name.removesuffix(".txt").partition("/")
-    label, caption = f"{number}-{file}", record.files[name].decode("utf-8")
+    kind, _, stem = name.removesuffix(".txt").partition("/")
+    label, caption = f"{number}-{stem}", record.files[name].decode()
     if kind == "tables":
-        text = table(frames[file].reset_index(), caption=caption, label=label)
+        text = table(frames[stem].reset_index(), caption=caption, label=label)
         return {f"tables/{label}.tex": text}
     text = f"\\Figure{{{label}}}{{{prose(caption)}}}\n"
-    picture = record.files[f"figures/{file}.pdf"]
+    picture = record.files[f"figures/{stem}.pdf"]
     return {f"figures/{label}.tex": text, f"figures/{label}.pdf": picture}
 
 
@@ -182,9 +188,8 @@ def _frames(record: runs.Record) -> dict[str, pd.DataFrame]:
     frames = {}
     for name, data in record.files.items():
         if name.endswith(".csv"):
-            text = io.StringIO(data.decode("utf-8"), newline="")
-            frame = pd.read_csv(text, index_col=0, dtype=str, keep_default_na=False).apply(_typed)
-            frames[Path(name).stem] = frame.rename_axis(index=frame.index.name or "")
+            texts = pd.read_csv(io.BytesIO(data), index_col=0, dtype=str, keep_default_na=False)
+            frames[Path(name).stem] = texts.apply(_typed).rename_axis(texts.index.name or "")
     return frames
 
 
@@ -194,37 +199,31 @@ def _typed(column: pd.Series) -> pd.Series:
     return column if (numbers.isna() & (column != "")).any() else numbers
 
 
-def _macros(
-    number: str, record: runs.Record, frames: Mapping[str, pd.DataFrame]
-) -> Iterator[tuple[str, Any, str]]:
-    """Key, value and source of each metric over seeds, number of a table, setting, version, model and data hash."""
-    run, meta, found = record.data["run"], record.data["meta"], []
+def _metrics(record: runs.Record) -> Iterator[Macro]:
+    """Each metric over seeds."""
     for m in record.metrics[record.metrics["seed"].isna()].itertuples():
-        rest = [part for part in (m.split, m.group) if part not in ("train", "test", "all")]
-        found.append(
-            (
-                (m.method, m.name, *rest),
-                m.value,
-                f"metric {m.name}, row {m.method} {m.split} {m.group}",
-            )
-        )
+        place = [part for part in (m.split, m.group) if part not in ("train", "test", "all")]
+        source = f"metric {m.name}, row {m.method} {m.split} {m.group}"
+        yield (m.method, m.name, *place), m.value, source
+
+
+def _cells(frames: Mapping[str, pd.DataFrame]) -> Iterator[Macro]:
+    """Each number of the tables."""
     for name, frame in frames.items():
         for column, values in frame.select_dtypes("number").items():
-            found += [
-                ((name, row, column), v, f"table {name}, row {row}, column {column}")
-                for row, v in values.items()
-            ]
-    plain = {
-        "setting": {
-            k: ", ".join(map(str, v)) if isinstance(v, list) else v
-            for k, v in run["settings"].items()
-        },
-        "model": {role: m["id"] for role, m in meta["models"].items()},
+            for row, value in values.items():
+                yield (name, row, column), value, f"table {name}, row {row}, column {column}"
+
+
+def _facts(record: runs.Record) -> Iterator[Macro]:
+    """Each setting, version, model and data hash of a run."""
+    run, meta = record.data["run"], record.data["meta"]
+    models = meta["models"].items()
+    facts = {
+        "setting": run["settings"],
+        "model": {role: model["id"] for role, model in models},
         "version": meta["versions"],
-        "pin": {
-            role: f"{str(m['revision'])[:12]}, {m['verified']}"
-            for role, m in meta["models"].items()
-        },
+        "pin": {role: f"{str(m['revision'])[:12]}, {m['verified']}" for role, m in models},
         "data": {name: sha256[:12] for name, sha256 in meta["data"].items()},
         "run": {
             "id": run["id"],
@@ -233,34 +232,26 @@ def _macros(
             "changed": str(meta["git_dirty"]),
         },
     }
-    found += [
-        ((kind, name), v, f"{kind} {name}")
-        for kind, values in plain.items()
-        for name, v in values.items()
-    ]
-    for key, value, source in found:
-        name = re.sub(r"[^\w+.:/-]+", "-", "/".join([number, *map(str, key)]), flags=re.ASCII)
-        yield name, value, f"run {record.id} of {record.notebook}, " + " ".join(source.split())
+    for kind, values in facts.items():
+        for name, value in values.items():
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            yield (kind, name), shown, f"{kind} {name}"
 
 
-def _from_cells(number: str, record: runs.Record) -> dict[str, str]:
-    """Listings of the notebook's tagged cells; what is shown is what ran."""
-    place, files = record.folder / "notebook.ipynb", {}
+def _listings(number: str, record: runs.Record) -> dict[str, str]:
+    """The notebook's tagged cells; what is shown is what ran."""
+    where = paths.short(record.folder / "notebook.ipynb")
     todo = f"python -m hw2_utils run {record.notebook}"
     by_hand = f"the run of {record.notebook} was made by hand"
-    require("notebook.ipynb" in record.files, by_hand, where=paths.short(place), todo=todo)
-    executed = nbformat.reads(record.files["notebook.ipynb"].decode("utf-8"), as_version=4)
-    ran = {c.id: c for c in executed.cells}
-    for c in nbformat.read(parameters.notebook_path(record.notebook), as_version=4).cells:
-        done = ran.get(c.id)
-        require(
-            "listing" not in c.metadata or done and done.source == c.source,
-            f"the run of {record.notebook} is stale: a cell has changed since",
-            where=paths.short(place),
-            todo=todo,
-        )
-        if about := c.metadata.get("listing"):
-            source = "\n\n\n".join([c.source, *map(_function, about.get("functions", []))])
+    require("notebook.ipynb" in record.files, by_hand, where=where, todo=todo)
+    executed = nbformat.reads(record.files["notebook.ipynb"].decode(), as_version=4)
+    ran = {code.id: code.source for code in executed.cells}
+    files = {}
+    for code in nbformat.read(parameters.notebook_path(record.notebook), as_version=4).cells:
+        if about := code.metadata.get("listing"):
+            stale = f"the run of {record.notebook} is stale: a cell has changed since"
+            require(ran.get(code.id) == code.source, stale, where=where, todo=todo)
+            source = "\n\n\n".join([code.source, *map(_function, about.get("functions", []))])
             label = f"{number}-{about['name']}"
             files[f"listings/{label}.tex"] = listing(source, caption=about["caption"], label=label)
     return files
@@ -274,7 +265,7 @@ def _function(name: str) -> str:
     return f"# hw2_utils/{module}.py\n{ast.get_source_segment(text, node)}"
 
 
-# ---------------------------------------------------------------------------------------------- building
+# -------------------------------------------------------------------------------- building
 def _earlier(files: Iterable[str]) -> set[str]:
     """Names of what earlier writeups have written, by the list that they left, if any."""
     generated, known = WRITEUP / "generated", set()
@@ -316,10 +307,10 @@ def _fill(generated: Path, files: Mapping[str, bytes], earlier: set[str]) -> Non
 
 def _pack(files: Iterable[str]) -> bytes:
     """Everything that the writeup is compiled from, for Overleaf; the same bytes each time."""
-    own = [path for pattern in SOURCES for path in sorted(WRITEUP.glob(pattern))]
+    sources = [path for pattern in SOURCES for path in sorted(WRITEUP.glob(pattern))]
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as target:
-        for path in [*own, *(WRITEUP / "generated" / name for name in sorted(files))]:
+        for path in [*sources, *(WRITEUP / "generated" / name for name in sorted(files))]:
             name = path.relative_to(WRITEUP).as_posix()
             target.writestr(zipfile.ZipInfo(name), path.read_bytes())
     return packed.getvalue()
@@ -331,8 +322,10 @@ def build(profile: str) -> None:
     Raises InputError for a run that doesn't hold and for a file in the way, Hw2Error where LaTeX
     stops or the disk is full.
     """
-    found = content(profile)
-    files = {n: data if isinstance(data, bytes) else data.encode() for n, data in found.items()}
+    files = {
+        name: data if isinstance(data, bytes) else data.encode()
+        for name, data in content(profile).items()
+    }
     archive, earlier = WRITEUP / ARCHIVE, _earlier(files)
     _check_places(files, earlier)
     with disk_explained(WRITEUP):
@@ -343,22 +336,14 @@ def build(profile: str) -> None:
 
 def _compile(archive: Path) -> None:
     if not shutil.which("latexmk"):
-        print(
-            f"no TeX here: upload {paths.short(archive)} to Overleaf, or on Debian: apt-get install {PACKAGES}"
-        )
-    elif subprocess.run(
-        ["latexmk", "main.tex"], cwd=WRITEUP, check=False, capture_output=True
-    ).returncode:
-        found = re.search(
-            r"(?m)^\S+:\d+: .+",
-            (WRITEUP / "main.log").read_text(encoding="utf-8", errors="replace"),
-        )
-        raise Hw2Error(
-            found[0] if found else "LaTeX stopped",
-            where="writeup/main.log",
-            todo="look into that file",
-        )
-    else:
-        print(
-            "writeup:", paths.short(WRITEUP / "main.pdf"), "· for Overleaf:", paths.short(archive)
-        )
+        on_debian = f"on Debian: apt-get install {PACKAGES}"
+        print(f"no TeX here: upload {paths.short(archive)} to Overleaf, or {on_debian}")
+        return
+    command = ["latexmk", "main.tex"]
+    if subprocess.run(command, cwd=WRITEUP, check=False, capture_output=True).returncode:
+        log = (WRITEUP / "main.log").read_text(encoding="utf-8", errors="replace")
+        error = re.search(r"(?m)^\S+:\d+: .+", log)
+        what = error[0] if error else "LaTeX stopped"
+        raise Hw2Error(what, where="writeup/main.log", todo="look into that file")
+    pdf = paths.short(WRITEUP / "main.pdf")
+    print("writeup:", pdf, "· for Overleaf:", paths.short(archive))
