@@ -72,11 +72,12 @@ def intervals(
     colour: int = 0,
     name: str | None = None,
     seeds: pd.DataFrame | None = None,
+    seeds_below: float = 0.22,
 ) -> None:
     """One point with its 95 % interval for each row (columns `label`, value, low, high).
 
-    Rows run from top to bottom. Small open circles below each are the `seeds`' own values: the rows
-    of that frame (same columns) that have a seed.
+    Rows run from top to bottom. Small open circles, `seeds_below` (in rows) each point, are the
+    `seeds`' own values: the rows of that frame (same columns) that have a seed.
     """
     y = np.arange(len(rows))[::-1] - offset
     value = rows["value"].to_numpy(float)
@@ -93,7 +94,8 @@ def intervals(
         label=name,
     )
     if seeds is not None:
-        _seed_points(axes, seeds, dict(zip(rows[label], y - 0.22, strict=True)), label, colour)
+        places = dict(zip(rows[label], y - seeds_below, strict=True))
+        _seed_points(axes, seeds, places, label, colour)
     axes.set_yticks(np.arange(len(rows))[::-1], [*map(text, rows[label])])
     axes.grid(axis="x", alpha=0.3)
 

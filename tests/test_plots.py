@@ -130,3 +130,21 @@ def test_texts_above_pictures_and_tokens_are_shown(drawn, tmp_path):
     figure, axes = plt.subplots()
     plots.token_strip(axes, [(name, 0.5) for name in HOSTILE], title=HOSTILE[6])
     drawn(figure)
+
+
+def test_seeds_stand_as_open_circles_below_their_own_point():
+    rows = pd.DataFrame({"method": ["a", "b"], "value": [0.5, 0.7], "low": [0.4, 0.6]})
+    rows["high"] = rows["value"] + 0.1
+    each = pd.DataFrame(
+        {
+            "method": ["b", "a", "a", "c", "a"],
+            "value": [0.71, 0.49, 0.51, 0.9, 0.5],
+            "seed": [0, 0, 1, 0, None],  # the last one is the mean over seeds
+        }
+    )
+    figure, axes = plt.subplots()
+    plots.intervals(axes, rows, offset=0.1, seeds=each, seeds_below=0.2)
+    circles = axes.collections[-1]
+    assert np.allclose(circles.get_offsets(), [[0.71, -0.3], [0.49, 0.7], [0.51, 0.7]])
+    assert len(circles.get_facecolors()) == 0  # open
+    plt.close(figure)
