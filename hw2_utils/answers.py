@@ -105,14 +105,20 @@ def _told(outcome: str) -> str:
 
 def practice(table: pd.DataFrame, inference: pd.DataFrame) -> str:
     """Aspect 3: what is saved to disk, and what an adapter costs when the model is used."""
-    size = table.loc["checkpoint_mib"]
-    median = inference["median"]
-    return (
-        f"**Other aspects.** A trained `lora` is {size['lora']:.1f} MiB on disk where `full` is {size['full']:,.0f} MiB, so one "
-        f"base model serves many tasks. Beside its matrices an adapter makes prediction {median['with adapter'] / median['base']:.2f} "
-        f"times as long here, merged {median['merged'] / median['base']:.2f} times (medians of five); a batch that mixes tasks "
-        "can't use a merged one."
+    size, median = table.loc["checkpoint_mib"], inference["median"]
+    told = (
+        f"**Other aspects.** A trained `lora` is {size['lora']:.1f} MiB on disk where `full` is "
+        f"{size['full']:,.0f} MiB, so one base model serves many tasks."
     )
+    if inference["disturbed"].any():
+        times = "How long prediction takes is not compared: other work had the machine meanwhile."
+    else:
+        times = (
+            "Beside its matrices an adapter makes prediction "
+            f"{median['with adapter'] / median['base']:.2f} times as long here, merged "
+            f"{median['merged'] / median['base']:.2f} times (medians of five)."
+        )
+    return f"{told} {times} A batch that mixes tasks can't use a merged one."
 
 
 def observations(

@@ -34,9 +34,10 @@ def own_rate(settings: Any) -> tuple[str, float | tuple[float, float]]:
 def prediction_times(
     networks: Mapping[str, Any], predict: Callable[[Any], Any], *, device: str, n_turns: int = 5
 ) -> pd.DataFrame:
-    """Milliseconds of a prediction by each network, in turn: median, least and most (columns).
+    """Milliseconds of a prediction by each network, in turn: columns median, min, max, disturbed.
 
-    One turn more, the first, warms up and isn't counted.
+    One turn more, the first, warms up and isn't counted. `disturbed`: in how many of the turns
+    other work had the CPU, so that the times aren't comparable.
     """
     rows = []
     for turn in range(n_turns + 1):
@@ -44,6 +45,7 @@ def prediction_times(
             with timing.timed(device) as clock:
                 predict(network)
             if turn > 0:
-                rows.append((name, 1000 * clock.time_s))
-    times = pd.DataFrame(rows, columns=["network", "ms"])
-    return times.groupby("network", sort=False)["ms"].agg(["median", "min", "max"])
+                rows.append((name, 1000 * clock.time_s, clock.note is not None))
+    turns = pd.DataFrame(rows, columns=["network", "ms", "disturbed"])
+    by_network = turns.groupby("network", sort=False)
+    return by_network["ms"].agg(["median", "min", "max"]).join(by_network["disturbed"].sum())

@@ -97,14 +97,24 @@ def test_performance_says_what_each_test_shows(same, own):
     )
 
 
+TIMES = pd.DataFrame(
+    {"median": [10.0, 12.0, 10.0], "disturbed": [0, 0, 0]}, index=["base", "with adapter", "merged"]
+)
+
+
 def test_practice_gives_sizes_and_times():
-    inference = pd.DataFrame({"median": {"base": 10.0, "with adapter": 12.0, "merged": 10.0}})
-    text = answers.practice(TABLE, inference)
-    assert (
-        "0.5 MiB on disk where `full` is 80 MiB" in text
-        and "1.20 times" in text
-        and "1.00 times" in text
-    )
+    text = answers.practice(TABLE, TIMES)
+    assert "0.5 MiB on disk where `full` is 80 MiB" in text
+    assert "1.20 times" in text and "1.00 times" in text
+
+
+@pytest.mark.parametrize("network", TIMES.index)
+def test_disturbed_times_of_prediction_are_not_compared(network):
+    disturbed = TIMES.copy()
+    disturbed.loc[network, "disturbed"] = 1
+    text = answers.practice(TABLE, disturbed)
+    assert "not compared" in text and " times as long" not in text
+    assert "0.5 MiB on disk" in text
 
 
 def outcome(same="trails", own="not shown", **shares):

@@ -59,6 +59,11 @@ def test_the_networks_take_turns_and_the_first_turn_is_not_counted():
 
     times = lora.prediction_times({"a": 0.01, "b": 0.03}, predict, device="cpu", n_turns=3)
     assert calls == [0.01, 0.03] * 4
-    assert list(times.index) == ["a", "b"] and list(times.columns) == ["median", "min", "max"]
+    assert list(times.index) == ["a", "b"] and list(times.columns) == [
+        "median",
+        "min",
+        "max",
+        "disturbed",
+    ]
     assert 10 <= times.loc["a", "median"] < 300 and 30 <= times.loc["b", "min"] < 300
-    assert times.loc["a", "max"] < 450
+    assert times.loc["a", "max"] < 450 and times["disturbed"].between(0, 3).all()

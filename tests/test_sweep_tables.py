@@ -38,7 +38,7 @@ def record(name: str, wrong: dict[int, int], **given: object) -> SimpleNamespace
     return SimpleNamespace(
         id=name,
         notebook=NOTEBOOK,
-        data={"run": {"parameters": {**parameters.declared(NOTEBOOK), **given}}},
+        data={"run": {"parameters": {**parameters.declared(NOTEBOOK), **given}, "disturbed": []}},
         predictions=pd.concat([*frames, frames[0].assign(split="test")]),
         metrics=pd.DataFrame(rows, columns=METRIC_COLUMNS).astype({"seed": "Int64"}),
     )
@@ -57,6 +57,15 @@ def test_a_row_is_the_run_against_full_on_validation():
     assert (table["low"] <= table["minus full"]).all() and (table["p"] <= 1).all()
     assert table[["trained", "peak MiB", "training, s"]].to_numpy().tolist() == [[10, 300, 20]] * 2
     assert table["run"].tolist() == ["one", "two"]
+
+
+def test_a_time_that_other_work_made_longer_is_not_shown():
+    records = [record("one", {0: 4, 1: 8}), record("two", {0: 0, 1: 0}, lora_rank=2)]
+    records[0].data["run"]["disturbed"] = ["lora+lr0.005"]
+    times = sweep_tables.against_full(records)["training, s"]
+    assert np.isnan(times.iloc[0]) and times.iloc[1] == 20
+    records[1].data["run"]["disturbed"] = ["lora+lr0.005", "full"]
+    assert "training, s" not in sweep_tables.against_full(records)
 
 
 def test_with_one_seed_the_interval_is_over_tweets_alone():
