@@ -45,9 +45,16 @@ def vqa_recipe(settings: Any) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- full and LoRA
+COST_NAMES = {
+    "params_trainable": "trained parameters",
+    "peak_memory_mib": "peak memory",
+    "train_time_s": "time",
+}
+
+
 def costs(table: pd.DataFrame, *, disturbed: Sequence[str]) -> dict[str, float]:
     """LoRA's parameters, memory and time divided by full fine-tuning's, by name; no time where one was disturbed."""
-    names = ["params_trainable", "peak_memory_mib", "train_time_s"]
+    names = list(COST_NAMES)
     if set(disturbed) & {"full", "lora"}:
         names.remove("train_time_s")
     found = table.reindex(names).dropna(how="all")
@@ -143,25 +150,23 @@ def same_observations(first: Mapping[str, Any], second: Mapping[str, Any]) -> li
     Each of the two has `costs` (shares as `costs` gives them), `same rate` and `own rate` (verdicts of LoRA against
     full fine-tuning).
     """
+    rates = {"same rate": "At the same learning rate", "own rate": "At a rate of its own"}
     both = [name for name in first["costs"] if name in second["costs"]]
-    agreed = {n: (first["costs"][n] < 1) == (second["costs"][n] < 1) for n in both}
-    agreed |= {n: first[n] == second[n] for n in ("same rate", "own rate")}
-    said = {
-        "params_trainable": "trained parameters",
-        "peak_memory_mib": "peak memory",
-        "train_time_s": "time",
-    }
+    observed = [name for name in rates if first[name] in SHOWN]
+    agreed = [(first["costs"][n] < 1) == (second["costs"][n] < 1) for n in both]
+    agreed += [first[name] == second[name] for name in observed]
+    answer = "Yes" if all(agreed) else "In part" if any(agreed) else "No"
+    if not observed:
+        answer += ", as to its costs; in accuracy 01 shows no difference that could apply"
     shares = [
-        f"{said[n]} {first['costs'][n]:.1%} there, {second['costs'][n]:.1%} here" for n in both
+        f"{COST_NAMES[n]} {first['costs'][n]:.1%} there, {second['costs'][n]:.1%} here"
+        for n in both
     ]
-    start = "Yes" if all(agreed.values()) else "In part" if any(agreed.values()) else "No"
     lines = [
-        f"**Do the same observations apply to the smaller model? {start}.** LoRA's share of full fine-tuning: {'; '.join(shares)}."
+        f"**Do the same observations apply to the smaller model? {answer}.** "
+        f"LoRA's share of full fine-tuning: {'; '.join(shares)}."
     ]
-    for name, what in (
-        ("same rate", "At the same learning rate"),
-        ("own rate", "At a rate of its own"),
-    ):
+    for name, what in rates.items():
         there, here = _told(first[name]), _told(second[name])
         lines.append(f"{what} LoRA against full fine-tuning: {there} in 01, {here} here.")
     return lines

@@ -140,6 +140,15 @@ def test_the_same_observations_get_yes_no_or_in_part(second, start):
     assert len(lines) == 3
 
 
+def test_where_nothing_was_shown_of_accuracy_the_answer_is_about_costs_alone():
+    nothing = outcome(same="not shown")
+    for second in (nothing, outcome(same="leads")):
+        first_line = answers.same_observations(nothing, second)[0]
+        assert "model? Yes, as to its costs; in accuracy 01 shows no difference" in first_line
+    dearer = outcome(same="trails", params_trainable=1.2, peak_memory_mib=1.1)
+    assert "model? No, as to its costs" in answers.same_observations(nothing, dearer)[0]
+
+
 def test_a_time_that_one_run_lacks_is_not_compared():
     with_time = outcome(params_trainable=0.01, train_time_s=0.8)
     assert (
