@@ -582,7 +582,7 @@ class Watch:
 
 # What numberless modules may hand to others: nothing, texts, answers yes or no, places, checked
 # models, stores, bars; and what enters a key by its content: vectors, and their hashes.
-HARMLESS = {"NoneType", "str", "bool", "Model", "PosixPath", "EmbeddingCache", "tqdm"}
+HARMLESS = {"NoneType", "str", "bool", "Model", "PosixPath", "EmbeddingCache", "tqdm_asyncio"}
 BY_CONTENT = {("embedding_cache", "EmbeddingCache.encode"), ("hub", "module_folders")}
 BY_CONTENT |= {("keys", "versions")}  # texts, which go into a store's spec
 
