@@ -8,7 +8,6 @@ from hw2_utils import parameters, paths, profiles, sweeps
 PROFILE = config.get("profile", "sample")
 SETTINGS = profiles.load(PROFILE)
 RUN = f"{shlex.quote(sys.executable)} -m hw2_utils run"
-READS = {"roberta_run": "01_lora_roberta", "resnet_sbert_run": "03_vqa_resnet_sbert", "clip_run": "04_vqa_clip"}
 THREADS = workflow.cores or 4  # the engine tells PyTorch how many it may use; on a cluster, cores a job
 
 
@@ -23,8 +22,9 @@ def share(notebook):
 
 
 def inputs(notebook):
-    """The runs that its parameters name; the chain has looked at the rest before."""
-    return [stamp(other) for name, other in READS.items() if name in parameters.declared(notebook)]
+    """The runs that its parameters name: `clip_run` is that of 04_vqa_clip."""
+    read = [name.removesuffix("_run") for name in parameters.declared(notebook) if name.endswith("_run")]
+    return [stamp(other) for other in parameters.names() if other.endswith(tuple(read))]
 
 
 def starts(notebook):
@@ -49,7 +49,7 @@ for name in parameters.names():
         shell: "{params.command}"
 
 
-SWEEP = sweeps.read(os.environ["HW2_SWEEP"]) if os.environ.get("HW2_SWEEP") else None
+SWEEP = sweeps.read(os.environ[paths.SWEEP]) if os.environ.get(paths.SWEEP) else None
 
 
 rule sweep:

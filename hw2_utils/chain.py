@@ -63,7 +63,7 @@ def _check_what_is_there(profile: str, plan: sweeps.Sweep | None) -> None:
 def _data_files(notebook: str, given: Mapping[str, Any]) -> list[Path]:
     """The files that a run with these parameters reads, as far as they are here."""
     settings = profiles.settings(notebook, {**parameters.declared(notebook), **given})
-    read = [settings[name] for name in profiles.DATA_PARAMETERS if settings.get(name)]
+    read = [value for name, value in settings.items() if profiles.is_data(name)]
     return [file for value in read for file in profiles.data_files(value)]
 
 
@@ -94,7 +94,7 @@ def _snakemake(profile: str, cores: int, sweep: Path | None, slurm: bool) -> int
     command += ["--jobs" if slurm else "--cores", str(cores), "--nolock", "--quiet", "all"]
     command += ["--workflow-profile", engine_profile, "--config", f"profile={profile}"]
     environment = {**os.environ, "PYTHONPATH": str(paths.ROOT)}
-    environment["HW2_SWEEP"] = str(sweep.resolve()) if sweep else ""
+    environment[paths.SWEEP] = str(sweep.resolve()) if sweep else ""
     # in our own process group: what kills the group leaves no engine behind that a next chain would meet
     engine = subprocess.Popen(command, env=environment)
     try:

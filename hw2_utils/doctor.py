@@ -74,7 +74,7 @@ def _checks(profile: str) -> Iterator[tuple]:
 def _files(tables: Mapping[str, Any]) -> Iterator[tuple]:
     """A profile's models, each with what is known of its public reference outputs, and data."""
     read = [t for t in tables.values() if isinstance(t, dict)]
-    models = {t[k] for t in read for k in profiles.MODEL_PARAMETERS if k in t}
+    models = {value for t in read for name, value in t.items() if profiles.is_model(name)}
     for name in sorted(models):
         model = None
         try:

@@ -59,10 +59,9 @@ def parse_value(notebook: str, name: str, text: str) -> Any:
     default = parameters.declared(notebook).get(name, "")  # an unknown name is refused by `run`
     if isinstance(default, str):
         parameters.check_text(text, f"parameter {name}")
-        is_model = name in profiles.MODEL_PARAMETERS and Path(text).exists()
-        is_path = name in profiles.PATH_PARAMETERS or is_model
-        is_local = text and is_path and not text.startswith("hub:")
-        return str(Path(text).expanduser().absolute()) if is_local else text
+        is_folder = profiles.is_model(name) and text and Path(text).exists()
+        is_path = is_folder or profiles.is_path(name, text)
+        return str(Path(text).expanduser().absolute()) if is_path else text
     try:
         return json.loads(text)
     except ValueError:
@@ -164,9 +163,8 @@ def _place(notebook: str, given: Mapping[str, Any], out: Path | None) -> Path:
 
 def _check_files(given: Mapping[str, Any]) -> None:
     """Refuses a data folder or run that isn't there, before a kernel starts."""
-    for name in profiles.PATH_PARAMETERS:
-        value = str(given.get(name) or "")
-        if name != "run_dir" and value and not value.startswith("hub:"):
+    for name, value in given.items():
+        if name != "run_dir" and profiles.is_path(name, value):
             what = "there is no such file or folder"
             todo = "correct the path, or leave the parameter out"
             require(Path(value).exists(), what, where=f"parameter {name}: {value}", todo=todo)
@@ -176,7 +174,7 @@ def _set_environment() -> str:
     """What the kernel inherits, with the marks of a run under this runner; returns the run's id."""
     found, run_id = page_environment(), runs.new_run_id()
     os.environ.clear()
-    os.environ.update(found, HW2_RUNNER="1", HW2_RUN_ID=run_id)
+    os.environ.update(found, **{paths.RUNNER: "1", paths.RUN_ID: run_id})
     return run_id
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import re
 import tempfile
 import time
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hw2_utils import hub, keys, timing
+from hw2_utils import hub, keys, paths, timing
 from hw2_utils.errors import Hw2Error, explained, require
 from hw2_utils.hub import Model
 from hw2_utils.predictions import majority_baseline, prediction_frame
@@ -415,7 +414,7 @@ def train(
         )
         run.remove_callback(transformers.PrinterCallback)
         if (
-            os.environ.get("HW2_RUNNER") != "1"
+            not paths.under_runner()
         ):  # a bar with the time left, without the library's hundred lines of losses
             run.add_callback(
                 type(

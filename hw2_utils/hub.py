@@ -264,7 +264,7 @@ def _from_url(name: str, pin: Mapping[str, Any]) -> Path:
     root = Path(torch.hub.get_dir()) / "checkpoints"
     path, wanted = root / pin["file"], pin["sha256"][pin["file"]]
     if not path.is_file():
-        mirror = os.environ.get("HW2_WEIGHTS_URL", "").rstrip("/")
+        mirror = os.environ.get(paths.WEIGHTS_URL, "").rstrip("/")
         url = f"{mirror}/{pin['file']}" if mirror else pin["url"]
         if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "True", "ON", "YES"):
             raise Hw2Error(

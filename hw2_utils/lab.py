@@ -68,6 +68,6 @@ def command() -> list[str]:
 
 def environment() -> dict[str, str]:
     """That of a run's kernel, without the runner's marks; kernels of other interpreters come last."""
-    dropped = ("JUPYTER_PATH", "HW2_RUNNER", "HW2_RUN_ID")
+    dropped = ("JUPYTER_PATH", paths.RUNNER, paths.RUN_ID)
     kept = {k: v for k, v in execute.page_environment().items() if k not in dropped}
     return {**kept, "JUPYTER_PREFER_ENV_PATH": "1"}

@@ -1,4 +1,8 @@
-"""A notebook's declared parameters: where they are declared, which values they take, and what differs from the profile."""
+"""A notebook's declared parameters: the values they take, and what differs from the profile.
+
+A new parameter is declared in the notebook's tagged cell, and has a default in each profile if that
+differs. Only limits that its type and default don't tell stand here.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from typing import Any
 from hw2_utils import paths, profiles
 from hw2_utils.errors import explained, require
 
-# Parameters that name where a run lies or what it runs on; all others change what a run's numbers are.
+# These say where a run lies or what it runs on; all others change what a run's numbers are.
 PLACES = ("profile", "run_dir", "device")
 RANGES = {  # of numbers: smallest (beside the default) and largest
     "batch_size": (0, 65_536),
@@ -37,7 +41,10 @@ def names() -> list[str]:
 
 
 def notebook_path(notebook: str) -> Path:
-    """The committed notebook of a name (or of its own path); refuses all else, listing those there are."""
+    """The committed notebook of a name, or of its own path.
+
+    Raises InputError for all else, listing the notebooks there are.
+    """
     path = Path(notebook)
     name = path.name.removesuffix(".ipynb")
     committed = paths.NOTEBOOKS.resolve() / f"{name}.ipynb"
@@ -75,7 +82,10 @@ def _defaults(text: str) -> dict[str, Any]:
 
 
 def check(notebook: str, given: Mapping[str, Any]) -> None:
-    """Refuses unknown names, wrong types and values out of range, naming the parameter and what it takes."""
+    """Refuses unknown names, wrong types and values out of range.
+
+    Raises InputError that names the parameter and what it takes.
+    """
     defaults = declared(notebook)
     for name, value in given.items():
         _check_name(notebook, name, defaults)
@@ -88,9 +98,8 @@ def _check_name(notebook: str, name: str, defaults: Mapping[str, Any]) -> None:
     near = difflib.get_close_matches(name, defaults, n=1)
     meant = f"did you mean {near[0]}? " if near else ""
     what = f"notebook {notebook} has no parameter {name!r}"
-    require(
-        name in defaults, what, where="parameters", todo=f"{meant}It takes {', '.join(defaults)}"
-    )
+    todo = f"{meant}It takes {', '.join(defaults)}"
+    require(name in defaults, what, where="parameters", todo=todo)
 
 
 def _check_type(name: str, value: Any, default: Any) -> None:
@@ -102,34 +111,37 @@ def _check_type(name: str, value: Any, default: Any) -> None:
 
 def _check_value(name: str, value: Any, default: Any) -> None:
     where = f"parameter {name}"
-    for text in [value] if isinstance(value, str) else value if isinstance(value, list) else ():
-        check_text(text, where)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        low, high = RANGES.get(name, (min(default, 0), 10**9))
-        todo = f"give {low:g} to {high:,g}" + (
-            f", or leave it at {default}" if default < low else ""
-        )
-        require(
-            value == default or low <= value <= high,
-            f"{value!r} is out of range",
-            where=where,
-            todo=todo,
-        )
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, str):
+            check_text(item, where)
+    if type(value) in (int, float):  # a bool is neither
+        _check_number(name, value, default)
     if name in CHOICES:
         todo = f"use one of {', '.join(map(repr, CHOICES[name]))}"
-        require(
-            value in CHOICES[name], f"{value!r} isn't one of its values", where=where, todo=todo
-        )
+        what = f"{value!r} isn't one of its values"
+        require(value in CHOICES[name], what, where=where, todo=todo)
+    if isinstance(value, list):
+        _check_items(name, value)
+
+
+def _check_number(name: str, value: float, default: float) -> None:
+    low, high = RANGES.get(name, (min(default, 0), 10**9))
+    otherwise = f", or leave it at {default}" if default < low else ""
+    todo = f"give {low:g} to {high:,g}{otherwise}"
+    fits = value == default or low <= value <= high
+    require(fits, f"{value!r} is out of range", where=f"parameter {name}", todo=todo)
+
+
+def _check_items(name: str, items: list[Any]) -> None:
     if name == "seeds":
-        whole = all(type(s) is int and 0 <= s < 2**32 for s in value)
-        what = f"{value!r} isn't a list of whole numbers from 0 on, each once"
-        require(whole and len(set(value)) == len(value), what, where=where, todo="[0, 1]")
-    elif isinstance(value, list):
-        texts = all(isinstance(item, str) and item.strip() for item in value)
-        what = f"{value!r} isn't a list of names, each once"
-        require(
-            texts and len(set(value)) == len(value), what, where=where, todo='["query", "value"]'
-        )
+        fits = all(type(item) is int and 0 <= item < 2**32 for item in items)
+        wanted, example = "whole numbers from 0 on", "[0, 1]"
+    else:
+        fits = all(isinstance(item, str) and item.strip() for item in items)
+        wanted, example = "names", '["query", "value"]'
+    fits = fits and len(set(items)) == len(items)
+    what = f"{items!r} isn't a list of {wanted}, each once"
+    require(fits, what, where=f"parameter {name}", todo=example)
 
 
 def check_text(text: Any, where: str) -> None:
@@ -148,12 +160,9 @@ def changed(notebook: str, given: Mapping[str, Any]) -> dict[str, Any]:
     defaults = declared(notebook)
     all_given = {**defaults, **given}
     plain = {**defaults, **saved_edits(notebook), "profile": all_given["profile"]}
-    now, own = (profiles.settings(notebook, values) for values in (all_given, plain))
-    return {
-        name: now[name]
-        for name in all_given
-        if name not in PLACES and now.get(name) != own.get(name)
-    }
+    now, profiles_own = (profiles.settings(notebook, values) for values in (all_given, plain))
+    names = [name for name in all_given if name not in PLACES]
+    return {name: now[name] for name in names if now[name] != profiles_own[name]}
 
 
 def check_cells(notebook: str, sources: list[str]) -> None:
@@ -163,17 +172,17 @@ def check_cells(notebook: str, sources: list[str]) -> None:
     last, and the one that papermill adds. A parameter that was taken from that cell is named too.
     """
     defaults = declared(notebook)
-    own: list[str] = []
-    added: list[str] = []
+    in_cell: list[str] = []
+    in_added_cell: list[str] = []
     for source in sources:
         names = _assigned(source)
         if source.startswith("# Parameters"):
-            added = names
+            in_added_cell = names
         elif {"profile", "run_dir"} <= {*names}:
-            own = names
-    for name in [*own, *added]:
+            in_cell = names
+    for name in [*in_cell, *in_added_cell]:
         _check_name(notebook, name, defaults)
-    gone = [name for name in defaults if own and name not in own]
+    gone = [name for name in defaults if in_cell and name not in in_cell]
     where, todo = f"the parameters cell of {notebook}", "take the line from a fresh copy"
     require(not gone, f"{', '.join(gone)} is gone", where=where, todo=todo)
 

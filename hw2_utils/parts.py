@@ -48,7 +48,7 @@ def part(
         "schema": SCHEMA,
     }
     folder = paths.RUNS / "parts" / keys.digest(key)[:32]
-    fresh = os.environ.get("HW2_FRESH") == "1"
+    fresh = os.environ.get(paths.FRESH) == "1"
     found = None if fresh else _read_or_set_aside(folder)
     result = found or _compute(label, lambda: function(**inputs), folder, replace=fresh)
     print(f"{'reused  ' if found else 'computed'} {label} (part {folder.name[:8]})")

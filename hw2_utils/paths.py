@@ -1,4 +1,4 @@
-"""Every folder of the project, from the package's own place, so that notebooks run from any working directory."""
+"""Every folder of the project, from the package's own place, and the environment's variables."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent
 CONFIG = PACKAGE / "config"
 NOTEBOOKS = ROOT / "notebooks"
+
+# Beside the folders below; docs/environment.md says what each is for.
+FRESH = "HW2_FRESH"  # "1": every part is computed again
+RUNNER = "HW2_RUNNER"  # "1": a notebook runs without a reader
+RUN_ID = "HW2_RUN_ID"
+SWEEP = "HW2_SWEEP"  # the sweep file, for the workflow engine
+WEIGHTS_URL = "HW2_WEIGHTS_URL"  # a mirror's folder with torchvision's weights
 
 
 def _folder(variable: str, default: Path) -> Path:
@@ -21,8 +28,16 @@ RUNS = _folder("HW2_RUNS", ROOT / "runs")
 PINS = _folder("HW2_PINS", CONFIG / "pins.toml")
 
 
+def under_runner() -> bool:
+    """Whether the strict runner executes this notebook, so that nobody reads along."""
+    return os.environ.get(RUNNER) == "1"
+
+
 def short(path: Path | str) -> str:
-    """The path as records and pages show it: relative to the project where it lies inside, so no home folder leaks."""
+    """The path as records and pages show it: relative to the project, so that no home folder leaks.
+
+    A path outside the project is its last name alone.
+    """
     path = Path(path)
     for base, name in ((RUNS, "runs"), (DATA, "data"), (ROOT, "")):
         if path.is_relative_to(base):

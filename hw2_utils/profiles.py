@@ -1,4 +1,8 @@
-"""The two profiles: for each notebook the models, data and sizes that its parameters stand for when left empty."""
+"""The two profiles: what a notebook's parameters stand for when left empty.
+
+What kind of thing a parameter names follows from the end of its name: `_model` a model, `_dir` or
+`_file` a data set (but for `run_dir`), `_run` the run of another notebook.
+"""
 
 from __future__ import annotations
 
@@ -10,54 +14,53 @@ from hw2_utils import paths
 from hw2_utils.errors import require
 
 NAMES = ("sample", "full")
-PATH_PARAMETERS = (
-    "run_dir",
-    "tweets_dir",
-    "vqa_dir",
-    "statements_file",
-    "roberta_run",
-    "resnet_sbert_run",
-    "clip_run",
-)
-DATA_PARAMETERS = ("tweets_dir", "vqa_dir", "statements_file")
-MODEL_PARAMETERS = ("text_model", "image_model", "sentence_model", "clip_model", "language_model")
+ZERO_MEANS_ZERO = ("max_generated", "shot_draws")  # -1 leaves these to the profile
+
+
+def is_model(name: str) -> bool:
+    """Whether a parameter names a model."""
+    return name.endswith("_model")
+
+
+def is_data(name: str) -> bool:
+    """Whether a parameter names a data set."""
+    return name.endswith(("_dir", "_file")) and name != "run_dir"
+
+
+def is_path(name: str, value: Any) -> bool:
+    """Whether a parameter's value is a path: neither empty nor a data set of the hub."""
+    is_local = value and not str(value).startswith("hub:")
+    return name.endswith(("_dir", "_file", "_run")) and bool(is_local)
 
 
 def load(name: str) -> dict[str, Any]:
     """One profile's tables; refuses a name that isn't a profile."""
-    require(
-        name in NAMES,
-        f"no profile {name!r}",
-        where="parameter profile",
-        todo=f"use one of {', '.join(NAMES)}",
-    )
+    todo = f"use one of {', '.join(NAMES)}"
+    require(name in NAMES, f"no profile {name!r}", where="parameter profile", todo=todo)
     return tomllib.loads((paths.CONFIG / f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def settings(notebook: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters with every empty one ("", 0, [], -1 where 0 means something) replaced by the profile's value.
+    """The parameters, each empty one ("", 0, [], or -1 where 0 means zero) as the profile has it.
 
-    Values that the profile holds and the notebook has no parameter for are added; paths are made absolute.
+    Values that the profile holds and the notebook has no parameter for are added; paths are made
+    absolute.
     """
     profile = load(parameters["profile"])
-    values = {**profile["all"], **profile[notebook]}
-    merged = {k: v for k, v in values.items() if k not in profile["all"] or k in parameters}
-    merged |= {k: v for k, v in parameters.items() if k not in values or not _is_unset(k, v)}
-    for name in PATH_PARAMETERS:
-        if merged.get(name) and not str(merged[name]).startswith("hub:"):
-            base = (
-                Path.cwd() if parameters.get(name) else paths.ROOT
-            )  # where the notebook runs, or the profile's own
-            merged[name] = str(base / Path(merged[name]).expanduser())
-    return merged
+    shared = {name: value for name, value in profile["all"].items() if name in parameters}
+    values = {**shared, **profile[notebook]}
+    for name, value in parameters.items():
+        if name not in values or not _is_empty(name, value):
+            values[name] = value
+    for name, value in values.items():
+        if is_path(name, value):  # from where the notebook runs, or where the profile lies
+            base = Path.cwd() if parameters.get(name) else paths.ROOT
+            values[name] = str(base / Path(value).expanduser())
+    return values
 
 
-def _is_unset(name: str, value: Any) -> bool:
-    return (
-        value == -1
-        if name in ("max_generated", "shot_draws")
-        else not isinstance(value, bool) and value in ("", 0, [])
-    )
+def _is_empty(name: str, value: Any) -> bool:
+    return value == -1 if name in ZERO_MEANS_ZERO else value in ("", 0, [])
 
 
 def data_files(value: str) -> list[Path]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
+
+from hw2_utils import paths
 
 
 def bar(total: int, label: str) -> Any:
     """tqdm's bar with the time left, from the third second on; none under the strict runner."""
     from tqdm.auto import tqdm
 
-    quiet = os.environ.get("HW2_RUNNER") == "1"
+    quiet = paths.under_runner()
     return tqdm(total=total, desc=label, delay=2, leave=False, disable=quiet)

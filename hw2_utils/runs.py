@@ -50,14 +50,14 @@ class Run:
         self.settings = SimpleNamespace(**profiles.settings(notebook, values))
         self.settings.device = timing.resolve_device(values.get("device", "cpu"))
         self.changed = _shown(parameters.changed(notebook, values))
-        self.id = os.environ.get("HW2_RUN_ID") or new_run_id()
+        self.id = os.environ.get(paths.RUN_ID) or new_run_id()
         self.run_dir = Path(
             self.settings.run_dir or paths.RUNS / "interactive" / notebook
         ).resolve()
         if self.run_dir in _open_runs:  # Run All again in the same kernel, after a cell that failed
             _open_runs[self.run_dir].close()
         self.held = ExitStack()
-        if not _under_runner():  # the runner has claimed its run's folder itself
+        if not paths.under_runner():  # the runner has claimed its run's folder itself
             self.held.enter_context(folders.claim(self.run_dir, notebook))
         _open_runs[self.run_dir] = self
         self.folder = self.run_dir.with_name(f"{self.run_dir.name}.tmp-{self.id}")
@@ -201,7 +201,7 @@ class Run:
         self._write("complete")
         n_predictions = sum(map(len, self.predictions))
         print(f"run {self.id} complete: {len(self.metrics)} metrics, {n_predictions} predictions")
-        if not _under_runner():
+        if not paths.under_runner():
             folders.swap_in(self.folder, self.run_dir)
             print("written to", paths.short(self.run_dir))
         self.close()
@@ -266,9 +266,10 @@ def start(notebook: str, namespace: Mapping[str, Any]) -> Run:
 
 def banner(run: Run) -> str:
     """What the run reads and runs on, and what differs from the profile."""
-    read = (*profiles.MODEL_PARAMETERS, *profiles.DATA_PARAMETERS)
     settings = _shown(vars(run.settings))
-    named = [f"{name} {settings[name]}" for name in read if settings.get(name)]
+    models = [name for name in settings if profiles.is_model(name)]
+    data = [name for name in settings if profiles.is_data(name)]
+    named = [f"{name} {settings[name]}" for name in (*models, *data) if settings[name]]
     if paths.PINS.parent != paths.CONFIG:
         named.append(f"pins {paths.short(paths.PINS)}")
     profile = run.parameters["profile"]
@@ -304,7 +305,7 @@ def add_notebook(folder: Path) -> None:
 
 def mark_failed(folder: Path, notebook: str, error: BaseException) -> None:
     """Writes into a run's record, begun or not, why it failed and what it has left."""
-    run = {"id": os.environ.get("HW2_RUN_ID"), "notebook": notebook}
+    run = {"id": os.environ.get(paths.RUN_ID), "notebook": notebook}
     record: dict[str, Any] = {"schema": SCHEMA, "run": run}
     with suppress(OSError, ValueError):
         record, _ = folders.read_sealed(folder / "result.json")
@@ -499,7 +500,7 @@ def find(folder: str, notebook: str, run: Run, *, required: bool = True) -> Reco
     """
     profile = run.parameters["profile"]
     interactive = paths.RUNS / "interactive" / notebook
-    by_hand = not _under_runner() and status_of(interactive) == "complete"
+    by_hand = not paths.under_runner() and status_of(interactive) == "complete"
     default = interactive if by_hand else paths.RUNS / profile / notebook
     place = Path(folder) if folder else default
     tolerated = () if required else (InputError,)
@@ -527,10 +528,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _under_runner() -> bool:
-    return os.environ.get("HW2_RUNNER") == "1"
-
-
 def _tidy(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
@@ -548,9 +545,8 @@ def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as the record keeps them: paths without the home folder."""
 
     def short(name: str, value: Any) -> Any:
-        is_place = name in (*profiles.PATH_PARAMETERS, *profiles.MODEL_PARAMETERS)
-        is_local = is_place and value and Path(str(value)).is_absolute()
-        return paths.short(value) if is_local else value
+        names_a_place = profiles.is_model(name) or profiles.is_path(name, value)
+        return paths.short(value) if names_a_place and Path(value).is_absolute() else value
 
     return {name: short(name, value) for name, value in values.items()}
 

@@ -130,7 +130,7 @@ from hw2_utils import hub, profiles
 from hw2_utils.errors import Hw2Error
 found = {}
 tables = profiles.load("full")
-for name in [t[k] for t in tables.values() for k in profiles.MODEL_PARAMETERS if k in t] + [tables["all"]["tweets_dir"]]:
+for name in [t[k] for t in tables.values() for k in t if profiles.is_model(k)] + [tables["all"]["tweets_dir"]]:
     try:
         found[name] = hub.data_path(name).name if name.startswith("hub:") else hub.fetch_model(name).verified
     except Hw2Error as error:
@@ -259,9 +259,7 @@ def record_of(served: Path, notebook: str) -> dict:
 
 
 def asked_models(notebook: str) -> dict[str, str]:
-    return {
-        k: v for k, v in profiles.load("full")[notebook].items() if k in profiles.MODEL_PARAMETERS
-    }
+    return {k: v for k, v in profiles.load("full")[notebook].items() if profiles.is_model(k)}
 
 
 @slow
