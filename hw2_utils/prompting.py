@@ -1,4 +1,4 @@
-"""Prompts, answer likelihoods and greedy text of a causal language model, and what can be read from both.
+"""Prompts, answer likelihoods and greedy text of a causal language model, and what they say.
 
 Importing this file loads neither torch nor transformers; `load`, `score` and `generate` do.
 """
@@ -12,7 +12,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,10 +21,11 @@ from unittest.mock import patch
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from hw2_utils import hub, progress
+from hw2_utils import hub, progress, timing
 from hw2_utils.errors import Hw2Error, explained, require
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 Tokens = tuple[int, ...]
@@ -37,13 +38,9 @@ _LINE_BREAKS = set("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 _OTHER_MODEL = (
     "name a causal language model: a folder with config, safetensors, tokenizer, or a .gguf file"
 )
-_CONTEXT_NAMES = (
-    "max_position_embeddings",
-    "n_positions",
-    "max_seq_len",
-    "seq_length",
-    "context_length",
-)
+# What architectures call their context window.
+_CONTEXT_NAMES = "max_position_embeddings n_positions max_seq_len seq_length context_length".split()
+# What they call a window of attention, and the kinds of layers that padding can be hidden from.
 _LOCAL = re.compile(
     "(sliding_|attention_|keep_)?window(_size)?|local_attention|attention_chunk_size|index_topk"
 )
@@ -52,11 +49,11 @@ N_TRIAL = 18  # tokens of the longest row on which the ways to compute are tried
 TRIAL_TOLERANCE = 1e-3  # nats; float32 differs by 5e-5 in the sample, a misplaced mask by 0.1
 
 
-# ---------------------------------------------------------------------------------------------- prompts
+# ----------------------------------------------------------------------------------------- prompts
 def fill(template: str, statement: str) -> str:
     """The template with its one `[text]` replaced by the statement, made `one_line`.
 
-    Nothing else in the statement is interpreted: braces, quotes and a further `[text]` stay as they are.
+    Nothing else in the statement is interpreted: braces, quotes and a further `[text]` stay.
     Raises InputError if the template doesn't hold `[text]` exactly once.
     """
     require(
@@ -69,22 +66,22 @@ def fill(template: str, statement: str) -> str:
 
 
 def one_line(statement: str) -> str:
-    """The statement with each run of white space that holds a line break (Unicode's too) as one space.
+    """The statement with each run of white space that holds a line break as one space.
 
-    In these prompts a line break ends a shot, so a statement must not bring its own.
+    Unicode's line breaks too. Here a line break ends a shot, so a statement mustn't bring its own.
     """
     return re.sub(r"\s+", lambda run: " " if _LINE_BREAKS & set(run[0]) else run[0], statement)
 
 
-# ------------------------------------------------------------------------------------------------ model
+# ------------------------------------------------------------------------------------------- model
 @dataclass(frozen=True)
 class LanguageModel:
     """A causal language model and its tokenizer.
 
-    `max_tokens` is its context window; each of the tokens `end_ids` ends a text; `start_id` stands for
-    "nothing before"; `prefix` is what its tokenizer puts before every text. Rows of up to
+    `max_tokens` is its context window; each of the tokens `end_ids` ends a text; `start_id` stands
+    for "nothing before"; `prefix` is what its tokenizer puts before every text. Rows of up to
     `padded_tokens` may share a prefix and a padded batch without changing its numbers; it is
-    computed with a key-value cache if `cached`.
+    computed with a key-value cache if `cached`. Its weights ask for no gradients.
     """
 
     model: PreTrainedModel
@@ -104,45 +101,50 @@ class LanguageModel:
         """
         if not texts:
             return []
-        found = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)
-        return [self.prefix + tuple(ids) for ids in found["input_ids"]]
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)
+        return [self.prefix + tuple(ids) for ids in encoded["input_ids"]]
+
+    def tensor(self, ids: Sequence[Any]) -> Tensor:
+        """Token ids, or rows of them, where the model is."""
+        import torch
+
+        return torch.tensor(ids, device=self.model.device)
+
+    def log_probs(self, inputs: Mapping[str, Any], *, n_last: int = 0) -> np.ndarray:
+        """Log-probabilities float32 [batch, n_last, n_tokens] after the last tokens (0: all)."""
+        options = {"logits_to_keep": n_last} if n_last else {}
+        logits = self.model(**inputs, **options).logits[:, -n_last:]
+        return logits.float().log_softmax(-1).cpu().numpy()
 
 
 def load(path: Path | str, *, device: str = "cpu") -> LanguageModel:
-    """A causal language model from a local folder (safetensors) or a `.gguf` file, in evaluation mode, float32.
+    """A local folder (safetensors) or `.gguf` file as a float32 model that isn't trained.
 
-    Whatever the checkpoint's own precision; GGUF weights are dequantised. Never touches the network, never
-    runs the folder's code. Raises InputError for a folder that is incomplete, pickled, without tokenizer or
-    asks for its own code, for a broken file, and for a device that isn't there.
+    Whatever the checkpoint's own precision; GGUF weights are dequantised. Never touches the
+    network, never runs the folder's code. Raises InputError for a folder that is incomplete,
+    pickled, without tokenizer or asks for its own code, for a broken file, and for a device that
+    isn't there.
     """
-    from hw2_utils.timing import resolve_device
-
-    path, device = Path(path), resolve_device(device)
+    path, device = Path(path), timing.resolve_device(device)
     check = functools.partial(require, where=path, todo=_OTHER_MODEL)
     if path.suffix == ".gguf":
         check(path.is_file() and path.open("rb").read(4) == b"GGUF", "there is no GGUF file here")
     else:
         _check_folder(path, check)
-    with explained(
-        "the model can't be read", where=path, todo=_OTHER_MODEL
-    ):  # every reader has its own family of errors
+    # every reader has its own family of errors
+    with explained("the model can't be read", where=path, todo=_OTHER_MODEL):
         model, tokenizer, report = _read(path)
     hub.check_loaded(report, where=path)
     check(tokenizer.eos_token, "the tokenizer has no end-of-text token")
     n_embeddings = model.get_input_embeddings().weight.shape[0]
     hub.check_vocabulary(tokenizer, n_embeddings, where=path)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    tokenizer.split_special_tokens = (
-        True  # "<|im_end|>" in a statement is text, not a control token
-    )
-    # A base model's config may have neither bos nor eos (phi-1_5's): the tokenizer's eos stands for both.
-    eos, bos, ends = (
-        tokenizer.eos_token_id,
-        tokenizer.bos_token_id,
-        model.generation_config.eos_token_id,
-    )
+    tokenizer.split_special_tokens = True  # "<|im_end|>" in a statement is text, no control token
+    # A base model's config may have neither bos nor eos (phi-1_5's): the tokenizer's eos stands in.
+    eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
+    ends = model.generation_config.eos_token_id
     lm = LanguageModel(
-        model.eval().to(device),
+        model.eval().requires_grad_(False).to(device),
         tokenizer,
         path,
         max_tokens=_max_tokens(model, tokenizer),
@@ -151,20 +153,20 @@ def load(path: Path | str, *, device: str = "cpu") -> LanguageModel:
         prefix=_prefix(tokenizer, check),
         padded_tokens=_padded_tokens(model),
     )
-    return _tried(lm, check)
+    return _fastest(lm, check)
 
 
-def _tried(lm: LanguageModel, check: Callable[[object, str], None]) -> LanguageModel:
+def _fastest(lm: LanguageModel, check: Callable[[object, str], None]) -> LanguageModel:
     """The fastest way to compute the model that gives the numbers of a plain forward pass."""
     with explained("the model can't be computed", where=lm.path, todo=_OTHER_MODEL):
-        rows, plain = _trial(lm)
-    n_shared = len(os.path.commonprefix(rows))
-    causal = _same(plain[0][:n_shared], plain[1][:n_shared])
+        plain = {row: lm.log_probs({"input_ids": lm.tensor([row])})[0] for row in _trial_rows(lm)}
+    n_shared = len(os.path.commonprefix([*plain]))
+    causal = _same(*(log_probs[:n_shared] for log_probs in plain.values()))
     check(causal, "not a causal language model: a token's scores change with what follows it")
     ways = (lm, replace(lm, padded_tokens=0), replace(lm, padded_tokens=0, cached=False))
-    found = next((way for way in ways if _agrees(way, rows, plain)), None)
-    check(found, "its scores in a batch, and one at a time, are not those of a plain forward pass")
-    return found
+    right = next((way for way in ways if _agrees(way, plain)), None)
+    check(right, "its scores in a batch, and one at a time, are not those of a plain forward pass")
+    return right
 
 
 def _max_tokens(model: Any, tokenizer: Any) -> int:
@@ -196,40 +198,30 @@ def _padded_tokens(model: Any) -> float:
     return shortest if shortest >= N_TRIAL else 0
 
 
-def _trial(lm: LanguageModel) -> tuple[list[Tokens], list[np.ndarray]]:
-    """Two rows that begin alike, and the log-probabilities [len(row), n_tokens] of each alone."""
-    import torch
-
+def _trial_rows(lm: LanguageModel) -> list[Tokens]:
+    """Two rows of random tokens that begin alike."""
     words = sorted(set(range(len(lm.tokenizer))) - set(lm.tokenizer.all_special_ids))
     ids = np.random.default_rng(0).choice(words, N_TRIAL + 2).tolist()
-    rows = [tuple(ids[:4] + ids[N_TRIAL:]), tuple(ids[: min(N_TRIAL, lm.max_tokens)])]
-    with torch.inference_mode():
-        logits = [lm.model(torch.tensor([row], device=lm.model.device)).logits[0] for row in rows]
-    return rows, [found.float().log_softmax(-1).cpu().numpy() for found in logits]
+    return [tuple(ids[:4] + ids[N_TRIAL:]), tuple(ids[: min(N_TRIAL, lm.max_tokens)])]
 
 
 def _same(log_probs: Any, others: Any) -> bool:
     return np.allclose(log_probs, others, rtol=0, atol=TRIAL_TOLERANCE, equal_nan=True)
 
 
-def _agrees(lm: LanguageModel, rows: Sequence[Tokens], plain: Sequence[np.ndarray]) -> bool:
-    """Whether the last two tokens have the plain log-probabilities, the last as its own step."""
-    import torch
-
-    starts = [row[:-1] for row in rows]
+def _agrees(lm: LanguageModel, plain: Mapping[Tokens, np.ndarray]) -> bool:
+    """Whether rows end on their plain log-probabilities, the last token as a step of its own."""
+    rows = {row[:-1]: row for row in plain}
     try:
-        with torch.inference_mode(), warnings.catch_warnings(action="ignore"):
-            for batch, inputs in _batches(
-                lm, starts, needed=[1, 1], batch_size=2, room=1, share_prefix=True
-            ):
-                last = torch.tensor([rows[i][-1] for i in batch], device=lm.model.device)
-                for place in (-2, -1):
-                    logits = lm.model(**inputs, logits_to_keep=1).logits[:, -1]
-                    found = logits.float().log_softmax(-1).cpu().numpy()
-                    expected = [plain[i][place] for i in batch]
-                    if not _same(found, expected):
-                        return False
-                    inputs = _next_inputs(inputs, last, list(range(len(batch))))
+        with warnings.catch_warnings(action="ignore"):
+            for batch, inputs in _batches(lm, dict.fromkeys(rows, 1), batch_size=2, room=1):
+                ends = [plain[rows[start]][-2:] for start in batch]
+                before_last = lm.log_probs(inputs, n_last=1)
+                last = lm.tensor([rows[start][-1] for start in batch])
+                inputs = _next_inputs(inputs, last, list(range(len(batch))))
+                found = np.concatenate([before_last, lm.log_probs(inputs, n_last=1)], axis=1)
+                if not _same(found, ends):
+                    return False
     except (AttributeError, TypeError, ValueError, RuntimeError, KeyError, IndexError):
         return False  # the architecture doesn't take a cache, a mask or positions so
     return True
@@ -252,17 +244,15 @@ def _read(path: Path) -> tuple[Any, Any, dict[str, Any]]:
     import gguf
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    options, quantization = {"trust_remote_code": False, "local_files_only": True}, None
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    quantization = None
     if path.suffix == ".gguf":
-        path, options["gguf_file"], quantization = (
-            path.parent,
-            path.name,
-            GgufConfig(dequantize=True),
-        )
-    # transformers parses a GGUF file's header and lists its names again and again; its bar can't be switched off.
-    once = {
-        name: functools.cache(getattr(gguf, name)) for name in ("GGUFReader", "get_tensor_name_map")
-    }
+        options["gguf_file"], quantization = path.name, GgufConfig(dequantize=True)
+        path = path.parent
+    # transformers parses a GGUF file's header and lists its names again and again, and its bar
+    # can't be switched off.
+    slow = ("GGUFReader", "get_tensor_name_map")
+    once = {name: functools.cache(getattr(gguf, name)) for name in slow}
     bar = patch("transformers.modeling_gguf_pytorch_utils.tqdm", lambda tensors, **_: tensors)
     with bar, patch.multiple(gguf, **once):
         model, report = AutoModelForCausalLM.from_pretrained(
@@ -276,97 +266,96 @@ def _read(path: Path) -> tuple[Any, Any, dict[str, Any]]:
         return model, AutoTokenizer.from_pretrained(path, **options), report
 
 
-# ---------------------------------------------------------------------------------------------- batches
-def _groups(
-    lm: LanguageModel, rows: Sequence[Tokens], *, room: int, batch_size: int
-) -> list[tuple[list[int], int, bool]]:
-    """(row indices, batch size, may they share a prefix): too long, computed alone, all others."""
-    limit, n_rows = lm.max_tokens - room, len(rows)
-    order = sorted(range(n_rows), key=lambda i: -len(rows[i]))
+# ----------------------------------------------------------------------------------------- batches
+def _apart(
+    lm: LanguageModel, rows: Collection[Tokens], *, room: int, batch_size: int
+) -> tuple[int, int]:
+    """How many of the longest rows share no prefix, and how many of those may share a batch.
+
+    Those are the rows that are cut, and those that padding would change.
+    """
+    limit = lm.max_tokens - room
     n_long = sum(len(row) > limit for row in rows)
     n_alone = sum(len(row) + room > lm.padded_tokens for row in rows)
     if n_long:
-        warnings.warn(
-            f"{n_long} of {n_rows} inputs exceed {limit} tokens: start cut off", stacklevel=4
-        )
+        what = f"{n_long} of {len(rows)} inputs exceed {limit} tokens: start cut off"
+        warnings.warn(what, stacklevel=4)
     if n_alone > n_long:
         warnings.warn(
-            f"{n_alone} of {n_rows} inputs are computed one at a time: layers of "
+            f"{n_alone} of {len(rows)} inputs are computed one at a time: layers of "
             f"{lm.model.config.model_type} see only the tokens next to a token, or hold a state",
             stacklevel=4,
         )
-    n_apart = max(n_long, n_alone)
-    return [
-        (order[:n_long], 1 if n_alone else batch_size, False),
-        (order[n_long:n_apart], 1, False),
-        (order[n_apart:], batch_size, True),
-    ]
+    return max(n_long, n_alone), 1 if n_alone else batch_size
 
 
 def _batches(
     lm: LanguageModel,
-    rows: Sequence[Tokens],
+    needed: Mapping[Tokens, int],
     *,
-    needed: Sequence[int],
     batch_size: int,
     room: int = 0,
-    share_prefix: bool,
-) -> Iterator[tuple[list[int], dict[str, Any]]]:
-    """(row indices, model inputs) of each batch: rows of like length together, longest first.
+    share_prefix: bool = True,
+) -> Iterator[tuple[list[Tokens], dict[str, Any]]]:
+    """(rows, model inputs) of each batch: rows of like length together, longest first.
 
-    `needed`: how many of a row's last tokens must stay outside the prefix that all rows share. Rows that
-    don't leave `room` in the context window lose their start, with a warning, and share nothing.
-    Rows longer than `lm.padded_tokens` are batches of their own, and a warning counts them.
+    `needed`: row -> how many of its last tokens must stay outside the prefix that all rows share.
+    Rows that don't leave `room` in the context window lose their start, with a warning, and share
+    nothing. Rows longer than `lm.padded_tokens` are batches of their own, and a warning counts
+    them.
     """
-    import torch
-
     limit = lm.max_tokens - room
-    require(
-        limit > 0, f"{room} new tokens fill the context window", where=lm.path, todo="ask for fewer"
-    )
-    for group, size, alike in _groups(lm, rows, room=room, batch_size=batch_size):
-        share = share_prefix and alike and len(group) > 1
-        most = min((len(rows[i]) - needed[i] for i in group), default=0)
-        prefix = os.path.commonprefix([rows[i] for i in group])[:most] if share else ()
-        ids = torch.tensor([prefix], device=lm.model.device)
-        cache = lm.model(input_ids=ids, use_cache=True, logits_to_keep=1).cache if prefix else None
-        with progress.bar(len(group), "prompts") as bar:
+    what = f"{room} new tokens fill the context window"
+    require(limit > 0, what, where=lm.path, todo="ask for fewer")
+    rows = sorted(needed, key=len, reverse=True)
+    n_apart, n_at_once = _apart(lm, rows, room=room, batch_size=batch_size)
+    apart, together, prefix = rows[:n_apart], rows[n_apart:], ()
+    if share_prefix and len(together) > 1:
+        prefix = os.path.commonprefix(together)[: min(len(row) - needed[row] for row in together)]
+    with progress.bar(len(rows), "prompts") as bar:
+        for group, size, shared in ((apart, n_at_once, ()), (together, batch_size, prefix)):
+            cache = _cached(lm, shared)
             for start in range(0, len(group), size):
                 batch = group[start : start + size]
-                yield batch, _inputs(lm, [rows[i][len(prefix) :][-limit:] for i in batch], cache)
+                yield batch, _inputs(lm, [row[len(shared) :][-limit:] for row in batch], cache)
                 bar.update(len(batch))
+
+
+def _cached(lm: LanguageModel, prefix: Tokens) -> Cache | None:
+    """The key-value cache after a prefix; None for none."""
+    if not prefix:
+        return None
+    return lm.model(input_ids=lm.tensor([prefix]), use_cache=True, logits_to_keep=1).cache
 
 
 def _inputs(
     lm: LanguageModel, suffixes: Sequence[Tokens], prefix_cache: Cache | None
 ) -> dict[str, Any]:
-    """Model inputs for left-padded suffixes [batch, longest], each after a copy of the prefix's cache."""
+    """Model inputs of left-padded suffixes [batch, longest], each after a copy of the cache."""
     import torch
     from transformers import DynamicCache
 
-    pad = functools.partial(torch.nn.utils.rnn.pad_sequence, batch_first=True, padding_side="left")
-    ids = pad(
-        [torch.tensor(suffix) for suffix in suffixes], padding_value=lm.tokenizer.pad_token_id
-    )
+    rows = {"input_ids": [list(suffix) for suffix in suffixes]}
+    options = {"padding_side": "left", "return_attention_mask": True, "return_tensors": "pt"}
+    padded = lm.tokenizer.pad(rows, verbose=False, **options).to(lm.model.device)
+    ids, mask = padded["input_ids"], padded["attention_mask"]
     if not lm.cached:
-        return {"input_ids": ids.to(lm.model.device), "use_cache": False}
-    mask = pad([torch.ones(len(suffix), dtype=torch.long) for suffix in suffixes])
+        return {"input_ids": ids, "use_cache": False}
     cache, n_prefix = DynamicCache(config=lm.model.config), 0
     if prefix_cache:
         cache = copy.deepcopy(prefix_cache)
         n_prefix = cache.get_seq_length()
         cache.batch_repeat_interleave(len(suffixes))
-    positions = n_prefix + (mask.cumsum(1) - 1).clamp(min=0)
-    tensors = {
+    return {
         "input_ids": ids,
-        "position_ids": positions,
+        "position_ids": n_prefix + (mask.cumsum(1) - 1).clamp(min=0),
         "attention_mask": torch.nn.functional.pad(mask, (n_prefix, 0), value=1),
+        "cache": cache,
+        "use_cache": True,
     }
-    found = {name: tensor.to(lm.model.device) for name, tensor in tensors.items()}
-    return found | {"cache": cache, "use_cache": True}
 
 
-def _next_inputs(inputs: dict[str, Any], tokens: Any, going: list[int]) -> dict[str, Any]:
+def _next_inputs(inputs: dict[str, Any], tokens: Tensor, going: list[int]) -> dict[str, Any]:
     """Model inputs for the next token of the rows `going` of a batch, after `tokens` [batch]."""
     import torch
 
@@ -382,7 +371,7 @@ def _next_inputs(inputs: dict[str, Any], tokens: Any, going: list[int]) -> dict[
     }
 
 
-# ------------------------------------------------------------------------------------------ preferences
+# ------------------------------------------------------------------------------------- preferences
 def score(
     lm: LanguageModel,
     prompts: Sequence[str],
@@ -391,53 +380,47 @@ def score(
     batch_size: int = 16,
     share_prefix: bool = True,
 ) -> np.ndarray:
-    """Log-likelihood of each answer after each prompt: float64 [len(prompts), len(answers)], in nats.
+    """Log-likelihood of each answer after each prompt: float64 [n_prompts, n_answers], in nats.
 
-    The sum of log P(token | all before it) over an answer's tokens. Prompt and answer are encoded jointly,
-    and blanks at a prompt's end count to the answer, as in lm-evaluation-harness (`_encode_pair`); an empty
-    prompt is the start token. Overlong prompts lose their start, with a warning that counts them. What all
-    prompts begin with is computed once (`share_prefix`), and so are equal inputs.
-    Raises InputError for an answer without tokens or longer than the window, Hw2Error for NaN or infinity.
+    The sum of log P(token | all before it) over an answer's tokens. Prompt and answer are encoded
+    jointly, and blanks at a prompt's end count to the answer, as in lm-evaluation-harness
+    (`_encode_pair`); an empty prompt is the start token. Overlong prompts lose their start, with a
+    warning that counts them. What all prompts begin with is computed once (`share_prefix`), and so
+    are equal inputs. Raises InputError for an answer without tokens or longer than the window,
+    Hw2Error for NaN or infinity.
     """
-    import torch
-
     scores, wanted = np.zeros((len(prompts), len(answers))), _wanted(lm, prompts, answers)
-    rows, reads = list(wanted), list(wanted.values())
-    needed = [max(len(answer) for *_, answer in read) for read in reads]
-    with torch.inference_mode():
-        for batch, inputs in _batches(
-            lm, rows, needed=needed, batch_size=batch_size, share_prefix=share_prefix
-        ):
-            logits = lm.model(**inputs, logits_to_keep=max(needed[i] for i in batch)).logits
-            for i, log_probs in zip(
-                batch, logits.float().log_softmax(-1).cpu().numpy(), strict=True
-            ):
-                for prompt, column, answer in reads[i]:
-                    scores[prompt, column] = log_probs[range(-len(answer), 0), answer].sum(
-                        dtype=float
-                    )
+    needed = {row: max(len(answer) for *_, answer in reads) for row, reads in wanted.items()}
+    batches = _batches(lm, needed, batch_size=batch_size, share_prefix=share_prefix)
+    for batch, inputs in batches:
+        found = lm.log_probs(inputs, n_last=max(needed[row] for row in batch))
+        for row, log_probs in zip(batch, found, strict=True):
+            for prompt, column, answer in wanted[row]:
+                at_answer = log_probs[range(-len(answer), 0), answer]
+                scores[prompt, column] = at_answer.sum(dtype=float)
     if not np.isfinite(scores).all():
-        raise Hw2Error(
-            "the model gives scores that aren't numbers", where=lm.path, todo="use dtype float32"
-        )
+        what = "the model gives scores that aren't numbers"
+        raise Hw2Error(what, where=lm.path, todo="use dtype float32")
     return scores
 
 
 def _wanted(
     lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str]
 ) -> dict[Tokens, list[tuple[int, int, Tokens]]]:
-    """Model input -> what is read from it, (prompt, answer, answer tokens); one-token answers share one."""
+    """Model input -> what is read from it: (prompt, answer, answer tokens).
+
+    Answers of one token share an input.
+    """
     contexts = lm.encode([prompt.rstrip() for prompt in prompts])
+    wholes = lm.encode([prompt + answer for prompt in prompts for answer in answers])
     wanted: dict[Tokens, list[tuple[int, int, Tokens]]] = {}
-    for k, whole in enumerate(
-        lm.encode([prompt + answer for prompt in prompts for answer in answers])
-    ):
+    for k, whole in enumerate(wholes):
         prompt, column = divmod(k, len(answers))
         answer = whole[len(contexts[prompt]) :]
         require(
             0 < len(answer) <= lm.max_tokens,
+            f"answer {answers[column]!r} adds {len(answer)} tokens to prompt {prompt + 1}",
             where=lm.path,
-            what=f"answer {answers[column]!r} adds {len(answer)} tokens to prompt {prompt + 1}",
             todo="use an answer that adds at least one token and fits the context window",
         )
         context = contexts[prompt] or (lm.start_id,)
@@ -445,7 +428,7 @@ def _wanted(
     return wanted
 
 
-# ------------------------------------------------------------------------------------------------- text
+# -------------------------------------------------------------------------------------------- text
 def generate(
     lm: LanguageModel,
     prompts: Sequence[str],
@@ -454,7 +437,7 @@ def generate(
     batch_size: int = 32,
     stop: Sequence[str] = ("\n",),
 ) -> list[str]:
-    """The greedy continuation of each prompt, without the prompt, cut before the first stop string."""
+    """The greedy continuation of each prompt alone, cut before the first stop string."""
     tokens = generate_tokens(
         lm, prompts, max_new_tokens=max_new_tokens, stop=stop, batch_size=batch_size
     )
@@ -471,66 +454,45 @@ def generate_tokens(
     stop: Sequence[str] = (),
     share_prefix: bool = True,
 ) -> list[list[int]]:
-    """Greedy new tokens of each prompt, up to and with an end token or one that completes a stop string.
+    """Greedy new tokens of each prompt, up to an end token or one that completes a stop string.
 
-    In float32 the tokens of transformers' text-generation pipeline with do_sample=False, one prompt a time.
-    Overlong prompts lose their start, with a warning that counts them. Equal prompts are computed once.
+    That token is among them. In float32 the tokens of transformers' text-generation pipeline with
+    do_sample=False, one prompt a time. Overlong prompts lose their start, with a warning that
+    counts them. Equal prompts are computed once.
     """
-    import torch
-
     contexts = [ids or (lm.start_id,) for ids in lm.encode(prompts)]
-    rows, texts = list(dict.fromkeys(contexts)), {}
-    with torch.inference_mode():
-        for batch, inputs in _batches(
-            lm,
-            rows,
-            needed=[1] * len(rows),
-            room=max_new_tokens,
-            batch_size=batch_size,
-            share_prefix=share_prefix,
-        ):
-            texts |= zip(
-                (rows[i] for i in batch), _greedy(lm, inputs, max_new_tokens, stop), strict=True
-            )
+    batches = _batches(
+        lm,
+        dict.fromkeys(contexts, 1),
+        batch_size=batch_size,
+        room=max_new_tokens,
+        share_prefix=share_prefix,
+    )
+    texts: dict[Tokens, list[int]] = {}
+    for batch, inputs in batches:
+        texts |= zip(batch, _greedy(lm, inputs, max_new_tokens, stop), strict=True)
     return [texts[context] for context in contexts]
-
-
-def token_probabilities(lm: LanguageModel, prompt: str, text: str) -> list[tuple[str, float]]:
-    """Each token of a text after a prompt, with its probability given all before it; blanks that end the prompt count."""
-    import torch
-
-    context, whole = lm.encode([prompt.rstrip(), prompt + text])
-    if not context:
-        context, whole = (lm.start_id,), (lm.start_id, *whole)
-    with torch.inference_mode():
-        probabilities = (
-            lm.model(torch.tensor([whole], device=lm.model.device))
-            .logits[0]
-            .float()
-            .softmax(-1)
-            .cpu()
-        )
-    return [
-        (lm.tokenizer.decode(whole[i]), float(probabilities[i - 1, whole[i]]))
-        for i in range(len(context), len(whole))
-    ]
 
 
 def _greedy(
     lm: LanguageModel, inputs: dict[str, Any], n_tokens: int, stop: Sequence[str]
 ) -> list[list[int]]:
-    """New tokens of each row of a batch; a row that is finished leaves it."""
+    """New tokens of each row of a batch; a row that is finished leaves it.
+
+    transformers' batched `generate`, after a copy of the prefix's cache, gives the same tokens, but
+    computes finished rows on until the last one ends: up to twice as long for few-shot prompts.
+    """
     texts: list[list[int]] = [[] for _ in inputs["input_ids"]]
-    live = list(range(len(texts)))
+    live = texts
     for _ in range(n_tokens):
         tokens = lm.model(**inputs, logits_to_keep=1).logits[:, -1].argmax(-1)
-        for row, token in zip(live, tokens.tolist(), strict=True):
-            texts[row].append(token)
-        decoded = lm.tokenizer.batch_decode([texts[row] for row in live])
+        for text, token in zip(live, tokens.tolist(), strict=True):
+            text.append(token)
+        decoded = lm.tokenizer.batch_decode(live)
         going = [
             k
-            for k, row in enumerate(live)
-            if texts[row][-1] not in lm.end_ids and not any(s in decoded[k] for s in stop)
+            for k, ids in enumerate(live)
+            if ids[-1] not in lm.end_ids and not any(s in decoded[k] for s in stop)
         ]
         if not going:
             break
@@ -539,7 +501,22 @@ def _greedy(
     return texts
 
 
-# --------------------------------------------------------------------------------------------- verdicts
+def token_probabilities(lm: LanguageModel, prompt: str, text: str) -> list[tuple[str, float]]:
+    """Each token of a text after a prompt, with its probability given all before it.
+
+    Blanks that end the prompt count to the text.
+    """
+    context, whole = lm.encode([prompt.rstrip(), prompt + text])
+    if not context:
+        context, whole = (lm.start_id,), (lm.start_id, *whole)
+    log_probs = lm.log_probs({"input_ids": lm.tensor([whole])})[0]
+    return [
+        (lm.tokenizer.decode(whole[i]), math.exp(log_probs[i - 1, whole[i]]))
+        for i in range(len(context), len(whole))
+    ]
+
+
+# ---------------------------------------------------------------------------------------- verdicts
 _SYNONYMS = {TRUE_FALSE: (("correct", "accurate"), ("untrue", "incorrect", "inaccurate", "wrong"))}
 _NOT = (
     r"(?:\b(?:not(?!\s+(?:only|just)\b)|never|cannot|neither|hardly)|n['’]t)\s+(?:[\w'’]+\s+){0,3}?"
@@ -548,13 +525,14 @@ _DESCRIBES = r"(?!\s+(?:answer|response|option|choice|way|version)\b)"
 
 
 def parse_verdict(text: str, *, strict: bool, words: Words = TRUE_FALSE) -> Verdict:
-    """What a text says: "true" for words[0], "false" for words[1], else "unparsed"; any letter case.
+    """What a text says: "true" for words[0], "false" for words[1], else "unparsed".
 
-    Strict: the first word is one of the two (quotes, asterisks, punctuation around it don't matter).
-    Lenient: the first verdict anywhere. For true/false also correct, accurate / untrue, incorrect,
-    inaccurate, wrong, unless they describe an answer ("the correct answer is"). At most three words after
-    not, never, cannot, neither, hardly or n't a verdict is turned round: "isn't entirely true" is false; "not
-    only" and "not just" turn nothing. Either way an echoed "true or false" is no verdict.
+    Letter case doesn't matter. Strict: the first word is one of the two, whatever quotes, asterisks
+    and punctuation are around it. Lenient: the first verdict anywhere. For true/false also correct,
+    accurate / untrue, incorrect, inaccurate, wrong, unless they describe an answer ("the correct
+    answer is"). At most three words after not, never, cannot, neither, hardly or n't a verdict is
+    turned round: "isn't entirely true" is false; "not only" and "not just" turn nothing. Either way
+    an echoed "true or false" is no verdict.
     """
     if not strict:
         return next(_verdicts(text, words), "unparsed")
@@ -566,9 +544,9 @@ def parse_verdict(text: str, *, strict: bool, words: Words = TRUE_FALSE) -> Verd
 def quality(text: str) -> dict[str, float | int | bool]:
     """`n_words`, `repeated_3gram_share` and `contradicts` of a text.
 
-    The share is 1 - distinct / all 3-grams of lower-cased words (seq-rep-3 of Welleck et al. 2020, arXiv
-    1908.04319), 0 below three words. A text contradicts itself if it holds both verdicts, read as the lenient
-    `parse_verdict` does.
+    The share is 1 - distinct / all 3-grams of lower-cased words (seq-rep-3 of Welleck et al. 2020,
+    arXiv 1908.04319), 0 below three words. A text contradicts itself if it holds both verdicts,
+    read as the lenient `parse_verdict` does.
     """
     tokens = re.findall(r"\w+(?:['’-]\w+)*", text.casefold())
     grams = list(zip(tokens, tokens[1:], tokens[2:], strict=False))
@@ -600,7 +578,7 @@ def _verdicts(text: str, words: Words) -> Iterator[Verdict]:
         yield TRUE_FALSE[sides[found[2].casefold()] ^ bool(found[1])]
 
 
-# ------------------------------------------------------------------------------------------ calibration
+# ------------------------------------------------------------------------------------- calibration
 def normalised(scores: np.ndarray) -> np.ndarray:
     """Log-probabilities among the answers: log softmax of each row of [n_prompts, n_answers]."""
     return log_softmax(np.asarray(scores, dtype=float), axis=1)
@@ -609,17 +587,19 @@ def normalised(scores: np.ndarray) -> np.ndarray:
 def contextual_calibration(scores: np.ndarray, null_scores: np.ndarray) -> np.ndarray:
     """Log-probabilities [n_prompts, n_answers] with the prompt's own leaning divided out.
 
-    q(y|x) = p(y|x) / p_null(y), normalised over y, where p = softmax(scores) and p_null is the mean of
-    softmax(null_scores) over content-free inputs such as "N/A", "" and "[MASK]" put into the same template
-    (Zhao et al. 2021, arXiv 2102.09690: W = diag(p_null)^-1, b = 0; the same argmax as theirs).
+    q(y|x) = p(y|x) / p_null(y), normalised over y, where p = softmax(scores) and p_null is the mean
+    of softmax(null_scores) over content-free inputs such as "N/A", "" and "[MASK]" put into the
+    same template (Zhao et al. 2021, arXiv 2102.09690: W = diag(p_null)^-1, b = 0; the same argmax
+    as theirs).
     """
     prior = logsumexp(normalised(null_scores), axis=0) - np.log(len(null_scores))
     return normalised(normalised(scores) - prior)
 
 
 def batch_calibration(scores: np.ndarray) -> np.ndarray:
-    """As `contextual_calibration`, with the scored batch itself as null inputs: p_null(y) = mean of p(y|x).
+    """As `contextual_calibration`, with the scored batch as null inputs: p_null(y) = mean p(y|x).
 
-    Needs no labels (Zhou et al. 2023, arXiv 2309.17249); pulls the share of each answer towards an equal one.
+    Needs no labels (Zhou et al. 2023, arXiv 2309.17249); pulls the share of each answer towards an
+    equal one.
     """
     return contextual_calibration(scores, scores)
