@@ -66,13 +66,13 @@ def main() -> None:
     load_before, settings = os.getloadavg()[0], profiles.load("sample")["03_vqa_resnet_sbert"]
     data, Fusion = daquar.read(args.vqa), network_class()
     rows = pd.concat(data.splits.values())
-    parts = fusion.tensors(
+    embedded = fusion.Embedded(
         data.splits,
         random_vectors(rows["image_id"].unique(), IMAGE_DIM),
         random_vectors(rows["question"].unique(), QUESTION_DIM),
-        classes=data.classes,
-        image_scale=settings["image_scale"],
+        data.classes,
     )
+    parts = fusion.tensors(embedded, image_scale=settings["image_scale"])
 
     def train(seeds: Sequence[int]) -> dict[str, np.ndarray]:
         recipe = {name: settings[name] for name in ("batch_size", "learning_rate", "weight_decay")}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +18,39 @@ from hw2_utils.errors import Hw2Error, explained, require
 from hw2_utils.predictions import majority_baseline, prediction_frame
 
 if TYPE_CHECKING:
+    from types import SimpleNamespace
+
     from hw2_utils.datafiles import Dataset
     from hw2_utils.runs import Run
+
+# A classifier by its sizes: network(image_dim, question_dim, hidden_dim, n_classes), which takes
+# (image, question); a dimension of 0 leaves that branch out.
+Network = Callable[[int, int, int, int], nn.Module]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Questions about pictures by split, and one vector for each distinct picture and question.
+
+    `frames` have the columns id, question, answer and image_id; `images` holds float32 [d_image] by
+    image id, `questions` float32 [d_question] by question text.
+    """
+
+    frames: Mapping[str, pd.DataFrame]
+    images: Mapping[str, np.ndarray]
+    questions: Mapping[str, np.ndarray]
+    classes: Sequence[str]
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """Dimensions of a picture's and of a question's vector."""
+        image, question = (next(iter(v.values())) for v in (self.images, self.questions))
+        return len(image), len(question)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs and labels of one split: image float32 [n, d_image], question float32 [n, d_question], label int64 [n]."""
+    """One split: image float32 [n, d_image], question float32 [n, d_question], label int64 [n]."""
 
     image: torch.Tensor
     question: torch.Tensor
@@ -32,9 +58,10 @@ class Split:
 
 
 def training_frames(run: Run, data: Dataset) -> dict[str, pd.DataFrame]:
-    """The splits, with the first `max_train_examples` training questions of the run's settings (0 = all).
+    """The splits, with the first `max_train_examples` training questions (0 = all).
 
-    Raises InputError where these have one answer only, and for more `folds` than there are pictures to cut by.
+    Raises InputError where these have one answer only, and for more `folds` than there are pictures
+    to cut by.
     """
     whole, most, n_folds = data.splits["train"], run.settings.max_train_examples, run.settings.folds
     train = whole.head(most or None)
@@ -59,31 +86,25 @@ def training_frames(run: Run, data: Dataset) -> dict[str, pd.DataFrame]:
 
 
 def tensors(
-    frames: Mapping[str, pd.DataFrame],
-    images: Mapping[str, np.ndarray],
-    questions: Mapping[str, np.ndarray],
-    *,
-    classes: Sequence[str],
-    image_scale: float,
-    shuffle_images: int | None = None,
+    embedded: Embedded, *, image_scale: float, shuffle_images: int | None = None
 ) -> dict[str, Split]:
-    """Tensors of each split from one vector an image and one a question.
+    """Tensors of each split.
 
-    Vectors are L2-normalised; an image vector then gets the length `image_scale`, so that its many dimensions don't
-    drown the question's (0: it stays as the encoder gave it). `shuffle_images` gives every question a random other picture (seeded): what then remains
-    isn't seen in the picture. A label outside `classes` becomes -1 and never counts as right.
+    Vectors are L2-normalised; an image vector then gets the length `image_scale`, so that its many
+    dimensions don't drown the question's (0: it stays as the encoder gave it). `shuffle_images`, a
+    seed, gives every question a random other picture: what then remains isn't seen in the picture.
+    A label outside the classes becomes -1 and never counts as right.
     """
-    index = {name: i for i, name in enumerate(classes)}
-    out = {}
-    for name, frame in frames.items():
-        image = np.stack([images[i] for i in frame["image_id"]])
-        image = _unit(image) * image_scale if image_scale else image
-        question = _unit(np.stack([questions[q] for q in frame["question"]]))
+    index = {name: i for i, name in enumerate(embedded.classes)}
+    splits = {}
+    for name, frame in embedded.frames.items():
+        image = _scaled(np.stack([embedded.images[i] for i in frame["image_id"]]), image_scale)
+        question = _unit(np.stack([embedded.questions[q] for q in frame["question"]]))
         if shuffle_images is not None:
             image = image[np.random.default_rng(shuffle_images).permutation(len(image))]
-        label = [index.get(a, -1) for a in frame["answer"]]
-        out[name] = Split(torch.from_numpy(image), torch.from_numpy(question), torch.tensor(label))
-    return out
+        label = torch.tensor([index.get(answer, -1) for answer in frame["answer"]])
+        splits[name] = Split(torch.from_numpy(image), torch.from_numpy(question), label)
+    return splits
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -91,6 +112,11 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.maximum(norm, 1e-12)).astype(np.float32)
 
 
+def _scaled(vectors: np.ndarray, length: float) -> np.ndarray:
+    return _unit(vectors) * length if length else vectors
+
+
+# -------------------------------------------------------------------------------------- training
 def train(
     build: Callable[[], nn.Module],
     data: Mapping[str, Split],
@@ -103,95 +129,103 @@ def train(
     device: str,
     patience: int = 10,
 ) -> dict[str, Any]:
-    """Trains one network a seed, stacked along a first dimension S; the best epoch by validation loss is kept for each.
+    """Trains one network a seed, all at once; of each the best epoch by validation loss is kept.
 
-    `build()` makes a fresh network whose forward takes (image, question). Returns `log_probs`: for val and test
-    float32 [S, n, n_classes]; `curve`: a frame (epoch, seed, train_loss, val_loss, val_accuracy); `params_total`.
-    Each seed's result is that of training it alone, up to float rounding.
+    `build()` makes a fresh network whose forward takes (image, question). The networks' parameters
+    are stacked along a first dimension S, one of each seed. Returns `log_probs`: for val and test
+    float32 [S, n, n_classes]; `curve`: a frame (epoch, seed, train_loss, val_loss, val_accuracy);
+    `params_total`, of one network. Each seed's result is that of training it alone, up to float
+    rounding. Raises Hw2Error for a validation loss that isn't finite.
     """
+    params, forward = _stacked(build, seeds, device)
+    # of a batch for each seed: [S, b, d] -> [S, b, C]; of one split for all: [n, d] -> [S, n, C]
+    own_batch = torch.vmap(forward, in_dims=(0, 0, 0))
+    shared = torch.vmap(forward, in_dims=(0, None, None))
+    data = {name: _on_device(split, device) for name, split in data.items()}
+    optimiser = torch.optim.AdamW(params.values(), lr=learning_rate, weight_decay=weight_decay)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]  # of the batches' order
+    best, curve = _BestEpochs(params, len(seeds)), []
+    for epoch in range(1, epochs + 1):
+        train_loss = _epoch(own_batch, params, data["train"], optimiser, generators, batch_size)
+        val_loss, val_accuracy = _evaluate(shared, params, data["val"])
+        best.update(epoch, val_loss, params)
+        measured = {"train_loss": train_loss, "val_loss": val_loss, "val_accuracy": val_accuracy}
+        values = {name: value.tolist() for name, value in measured.items()}
+        curve.append(pd.DataFrame({"epoch": epoch, "seed": list(seeds), **values}))
+        if (epoch - best.epoch >= patience).all():
+            break
+    scores = {name: _log_probs(shared, best.params, data[name]) for name in ("val", "test")}
+    return {
+        "log_probs": {name: score.cpu().numpy() for name, score in scores.items()},
+        "params_total": sum(stacked[0].numel() for stacked in params.values()),
+        "curve": pd.concat(curve, ignore_index=True),
+    }
+
+
+def _stacked(
+    build: Callable[[], nn.Module], seeds: Sequence[int], device: str
+) -> tuple[dict[str, torch.Tensor], Callable[..., torch.Tensor]]:
+    """The networks' parameters [S, ...] by name, and the forward pass of one set of them."""
     networks = []
     for seed in seeds:
         torch.manual_seed(seed)
         networks.append(build().to(device))
     params, buffers = stack_module_state(networks)
-    params = {k: p.detach().requires_grad_() for k, p in params.items()}
-    data = {
-        k: Split(*(t.to(device) for t in (s.image, s.question, s.label))) for k, s in data.items()
-    }
-    shell = build().to("meta")
+    first_buffers = {name: buffer[0] for name, buffer in buffers.items()}
+    shell = build().to("meta")  # the structure without weights
 
     def forward(
         weights: dict[str, torch.Tensor], image: torch.Tensor, question: torch.Tensor
     ) -> torch.Tensor:
-        return functional_call(shell, (weights, buffers_one), (image, question))
+        return functional_call(shell, (weights, first_buffers), (image, question))
 
-    buffers_one = {k: b[0] for k, b in buffers.items()}
-    each = torch.vmap(forward, in_dims=(0, 0, 0))  # own batch for each seed: [S, b, d] -> [S, b, C]
-    same = torch.vmap(
-        forward, in_dims=(0, None, None)
-    )  # one split for all seeds: [n, d] -> [S, n, C]
-    optimiser = torch.optim.AdamW(params.values(), lr=learning_rate, weight_decay=weight_decay)
-    generators = [torch.Generator().manual_seed(s) for s in seeds]
-    best = {k: p.detach().clone() for k, p in params.items()}
-    best_loss, best_epoch, curve = (
-        torch.full((len(seeds),), math.inf),
-        torch.zeros(len(seeds), dtype=torch.long),
-        [],
-    )
-    for epoch in range(1, epochs + 1):
-        train_loss = _epoch(each, params, data["train"], optimiser, generators, batch_size)
-        val_loss, val_accuracy = _evaluate(same, params, data["val"])
-        if not torch.isfinite(val_loss).all():
-            raise Hw2Error(
-                "the fusion network's loss is no number",
-                where=f"epoch {epoch}",
-                todo="lower learning_rate",
-            )
-        better = val_loss < best_loss
-        best_loss, best_epoch = (
-            torch.where(better, val_loss, best_loss),
-            torch.where(better, epoch, best_epoch),
-        )
-        for k, p in params.items():
-            best[k][better.to(p.device)] = p.detach()[better.to(p.device)]
-        curve += [
-            (epoch, s, *row)
-            for s, *row in zip(
-                seeds, train_loss.tolist(), val_loss.tolist(), val_accuracy.tolist(), strict=True
-            )
-        ]
-        if (epoch - best_epoch >= patience).all():
-            break
-    with torch.inference_mode():
-        scores = {
-            k: torch.log_softmax(same(best, data[k].image, data[k].question), -1).cpu().numpy()
-            for k in ("val", "test")
-        }
-    return {
-        "log_probs": scores,
-        "params_total": sum(p[0].numel() for p in params.values()),
-        "curve": pd.DataFrame(
-            curve, columns=["epoch", "seed", "train_loss", "val_loss", "val_accuracy"]
-        ),
-    }
+    return {name: stack.detach().requires_grad_() for name, stack in params.items()}, forward
+
+
+def _on_device(split: Split, device: str) -> Split:
+    return Split(*(tensor.to(device) for tensor in (split.image, split.question, split.label)))
+
+
+class _BestEpochs:
+    """Of each seed the parameters with its lowest validation loss so far, and their epoch."""
+
+    def __init__(self, params: Mapping[str, torch.Tensor], n_seeds: int) -> None:
+        self.params = {name: stack.detach().clone() for name, stack in params.items()}
+        self.loss = torch.full((n_seeds,), math.inf)
+        self.epoch = torch.zeros(n_seeds, dtype=torch.long)
+
+    def update(self, epoch: int, loss: torch.Tensor, params: Mapping[str, torch.Tensor]) -> None:
+        """Takes over the seeds whose `loss` [S] is lower; refuses one that is no number."""
+        what, todo = "the fusion network's loss is no number", "lower learning_rate"
+        if not torch.isfinite(loss).all():
+            raise Hw2Error(what, where=f"epoch {epoch}", todo=todo)
+        better = loss < self.loss
+        self.loss = torch.where(better, loss, self.loss)
+        self.epoch = torch.where(better, epoch, self.epoch)
+        for name, stack in params.items():
+            rows = better.to(stack.device)
+            self.params[name][rows] = stack.detach()[rows]
 
 
 def _epoch(
-    each: Callable[..., torch.Tensor],
+    own_batch: Callable[..., torch.Tensor],
     params: dict[str, torch.Tensor],
     split: Split,
     optimiser: torch.optim.Optimizer,
     generators: Sequence[torch.Generator],
     batch_size: int,
 ) -> torch.Tensor:
-    """One pass, each seed in its own order; mean training loss [S]. Examples whose answer isn't in the classes are left out."""
+    """One pass, each seed in its own order; mean training loss [S].
+
+    Examples whose answer isn't in the classes are left out.
+    """
     usable = torch.nonzero(split.label >= 0).squeeze(1)
     order = torch.stack(
         [usable[torch.randperm(len(usable), generator=g).to(usable.device)] for g in generators]
     )
     total = torch.zeros(len(generators))
     for rows in order.split(batch_size, dim=1):
-        logits = each(params, split.image[rows], split.question[rows])  # (S, b, C)
+        logits = own_batch(params, split.image[rows], split.question[rows])  # (S, b, C)
         loss = nn.functional.cross_entropy(
             logits.flatten(0, 1), split.label[rows].flatten(), reduction="none"
         )
@@ -204,142 +238,76 @@ def _epoch(
 
 
 def _evaluate(
-    same: Callable[..., torch.Tensor], params: dict[str, torch.Tensor], split: Split
+    shared: Callable[..., torch.Tensor], params: dict[str, torch.Tensor], split: Split
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    with torch.inference_mode():
-        logp = torch.log_softmax(same(params, split.image, split.question), -1)  # (S, n, C)
-        known = split.label >= 0
-        loss = (
-            -logp[:, known]
-            .gather(2, split.label[known].expand(len(logp), -1)[..., None])
-            .mean(dim=(1, 2))
-        )
-        accuracy = (logp.argmax(-1) == split.label).float().mean(dim=1)
+    """Mean loss [S], over examples whose answer is in the classes, and accuracy [S]."""
+    log_probs = _log_probs(shared, params, split)
+    known = split.label >= 0
+    label = split.label[known].expand(len(log_probs), -1)[..., None]  # (S, n_known, 1)
+    loss = -log_probs[:, known].gather(2, label).mean(dim=(1, 2))
+    accuracy = (log_probs.argmax(-1) == split.label).float().mean(dim=1)
     return loss.cpu(), accuracy.cpu()
 
 
+def _log_probs(
+    shared: Callable[..., torch.Tensor], params: dict[str, torch.Tensor], split: Split
+) -> torch.Tensor:
+    with torch.inference_mode():
+        return torch.log_softmax(shared(params, split.image, split.question), -1)  # (S, n, C)
+
+
+def training_options(settings: SimpleNamespace) -> dict[str, Any]:
+    """What a run's settings say of a training, by the names of `fit` and `cross_validate`."""
+    training = ("seeds", "epochs", "batch_size", "learning_rate", "weight_decay", "device")
+    return {name: getattr(settings, name) for name in ("hidden_dim", *training)}
+
+
+# ------------------------------------------------------------------------------------ uses of it
 def cross_validate(
-    network: Callable[..., nn.Module],
-    frames: Mapping[str, pd.DataFrame],
-    images: Mapping[str, np.ndarray],
-    questions: Mapping[str, np.ndarray],
+    network: Network,
+    embedded: Embedded,
     *,
-    classes: Sequence[str],
     n_folds: int,
     blind: bool,
-    seeds: Sequence[int],
     hidden_dim: int,
     image_scale: float,
-    device: str,
     **recipe: Any,
 ) -> dict[str, Any]:
-    """Accuracy on each of `n_folds` parts of train and val pooled, cut by image; test is never touched.
+    """Accuracy on each of `n_folds` parts of train and val pooled, cut by image; test isn't used.
 
-    Of the other parts, the next one stops the training early, as val does. `blind` leaves the picture's branch out.
-    Returns `folds`: a frame (fold, seed, accuracy).
+    `blind` leaves the picture's branch out. Returns `folds`: a frame (fold, seed, accuracy).
     """
+    image_dim, question_dim = embedded.dims
+    dims = 0 if blind else image_dim, question_dim
+    accuracies = []
+    for fold, frames in enumerate(_folds(embedded.frames, n_folds)):
+        data = tensors(replace(embedded, frames=frames), image_scale=image_scale)
+        trained = train(lambda: network(*dims, hidden_dim, len(embedded.classes)), data, **recipe)
+        right = trained["log_probs"]["test"].argmax(-1) == data["test"].label.numpy()  # (S, n)
+        row = {"fold": fold, "seed": list(recipe["seeds"]), "accuracy": right.mean(axis=1)}
+        accuracies.append(pd.DataFrame(row))
+    return {"folds": pd.concat(accuracies, ignore_index=True)}
+
+
+def _folds(frames: Mapping[str, pd.DataFrame], n_folds: int) -> Iterator[dict[str, pd.DataFrame]]:
+    """Splits in which each fold is once `test`; the next one is `val`, which stops the training."""
     from sklearn.model_selection import GroupKFold
 
     pooled = pd.concat([frames["train"], frames["val"]], ignore_index=True)
-    parts = [
-        held
-        for _, held in GroupKFold(n_folds, shuffle=True, random_state=0).split(
-            pooled, groups=pooled["image_id"]
-        )
-    ]
-    dims = 0 if blind else len(next(iter(images.values()))), len(next(iter(questions.values())))
-    rows = []
-    for fold, held in enumerate(parts):
-        stops = parts[(fold + 1) % n_folds]
-        own = {
-            "test": pooled.loc[held],
-            "val": pooled.loc[stops],
-            "train": pooled.drop(index=[*held, *stops]),
-        }
-        data = tensors(own, images, questions, classes=classes, image_scale=image_scale)
-        scores = train(
-            lambda: network(*dims, hidden_dim, len(classes)),
-            data,
-            seeds=seeds,
-            device=device,
-            **recipe,
-        )["log_probs"]["test"]
-        right = scores.argmax(-1) == data["test"].label.numpy()
-        rows += [
-            (fold, seed, accuracy) for seed, accuracy in zip(seeds, right.mean(axis=1), strict=True)
-        ]
-    return {"folds": pd.DataFrame(rows, columns=["fold", "seed", "accuracy"])}
-
-
-def compare_choices(
-    run: Run,
-    network: Callable[..., nn.Module],
-    frames: Mapping[str, pd.DataFrame],
-    images: Mapping[str, Mapping[str, np.ndarray]],
-    questions: Mapping[str, np.ndarray],
-    choices: Sequence[Mapping[str, Any]],
-    *,
-    classes: Sequence[str],
-    n_folds: int,
-) -> pd.DataFrame:
-    """Cross-validated accuracy of fusion and of the question alone for the run's settings and for each change of them.
-
-    `images` holds one set of vectors a geometry. A row a choice: both accuracies, fusion's lead, and the change of each
-    accuracy against the settings with its standard error over folds. What changes the picture alone leaves the question's.
-    """
-    names = (
-        "epochs",
-        "batch_size",
-        "learning_rate",
-        "weight_decay",
-        "hidden_dim",
-        "image_scale",
-        "geometry",
-    )
-    own, rows = {k: getattr(run.settings, k) for k in names}, {}
-    for change in ({}, *choices):
-        label = ", ".join(f"{k} {v}" for k, v in change.items()) or "as in the profile"
-        for method, blind in (("fusion", False), ("question_only", True)):
-            setting = {
-                **own,
-                **change,
-                **({"image_scale": 1.0, "geometry": own["geometry"]} if blind else {}),
-            }
-            geometry = setting.pop("geometry")
-            # blind, a change of the picture alone changes no input: the part is there already
-            inputs = {
-                "network": network,
-                "frames": frames,
-                "images": images[geometry],
-                "questions": questions,
-                "classes": classes,
-                "n_folds": n_folds,
-                "blind": blind,
-                "seeds": run.settings.seeds,
-                "device": run.settings.device,
-                **setting,
-            }
-            done = run.part(f"{method}, {n_folds} folds, {label}", cross_validate, inputs)
-            rows[label, method] = done["folds"].groupby("fold")["accuracy"].mean()
-    by_fold = pd.DataFrame(rows)
-    change = by_fold.sub(by_fold["as in the profile"], axis=1, level=1)
-    table = by_fold.mean().unstack().reindex(by_fold.columns.unique(0))
-    table["lead"] = table["fusion"] - table["question_only"]
-    for method in ("fusion", "question_only"):
-        found = change.xs(method, axis=1, level=1)
-        table[f"{method} change"], table[f"{method} change SE"] = (
-            found.mean(),
-            found.std() / math.sqrt(n_folds),
-        )
-    return table.rename_axis("choice")
+    cut = GroupKFold(n_folds, shuffle=True, random_state=0).split(pooled, groups=pooled["image_id"])
+    folds = [rows for _, rows in cut]
+    for test, val in zip(folds, [*folds[1:], folds[0]], strict=True):
+        train = pooled.drop(index=[*test, *val])
+        yield {"test": pooled.loc[test], "val": pooled.loc[val], "train": train}
 
 
 def tfidf_log_probs(
     frames: Mapping[str, pd.DataFrame], *, classes: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Question-only reference without any neural network: TF-IDF of words and word pairs, logistic regression.
+    """Reference without picture or neural network: TF-IDF of words and pairs, logistic regression.
 
-    Returns log-probabilities float32 [n, n_classes] for val and test.
+    Returns log-probabilities float32 [n, n_classes] for val and test. Raises Hw2Error for questions
+    without words.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -365,105 +333,105 @@ def tfidf_log_probs(
 
 
 def fit(
-    network: Callable[..., nn.Module],
+    network: Network,
     dims: tuple[int, int],
     data: Mapping[str, Split],
     frames: Mapping[str, pd.DataFrame],
     *,
     method: str,
     classes: Sequence[str],
-    seeds: Sequence[int],
     hidden_dim: int,
-    device: str,
     **recipe: Any,
 ) -> dict[str, Any]:
-    """One method trained with all its seeds: what `train` returns, its time, and predictions on val and test."""
-    with timing.memory_explained(recipe["batch_size"]), timing.timed(device) as clock:
-        result = train(
-            lambda: network(*dims, hidden_dim, len(classes)),
-            data,
-            seeds=seeds,
-            device=device,
-            **recipe,
-        )
+    """One method trained with all its seeds: what `train` returns, its time, and predictions."""
+    with timing.memory_explained(recipe["batch_size"]), timing.timed(recipe["device"]) as clock:
+        result = train(lambda: network(*dims, hidden_dim, len(classes)), data, **recipe)
     predictions = [
         prediction_frame(
             frames[split], scores[i], method=method, seed=seed, split=split, classes=classes
         )
         for split, scores in result.pop("log_probs").items()
-        for i, seed in enumerate(seeds)
+        for i, seed in enumerate(recipe["seeds"])
     ]
     times = {"train_time_s": clock.time_s, "timing_note": clock.note}
     return {**result, **times, "predictions": pd.concat(predictions)}
 
 
-def run_methods(
-    run: Run,
-    network: Callable[..., nn.Module],
-    frames: Mapping[str, pd.DataFrame],
-    images: Mapping[str, np.ndarray],
-    questions: Mapping[str, np.ndarray],
-    *,
-    classes: Sequence[str],
-) -> pd.DataFrame:
-    """Trains fusion and its blind ablations by one procedure; predictions and costs go on record. Returns the curves.
+def run_methods(run: Run, network: Network, embedded: Embedded) -> pd.DataFrame:
+    """Trains fusion and its blind ablations by one procedure; returns their curves.
 
-    `network(image_dim, question_dim, hidden_dim, n_classes)` builds the classifier; a dimension of 0 leaves that branch out. `images` and
-    `questions` hold one vector an image id and a question text. Each method is one part, all its seeds together.
+    Predictions and costs go on record. Each method is one part, all its seeds together.
     """
-    settings, curves = run.settings, []
-    bag_of_words = tfidf_log_probs(frames, classes=classes)
-    recipe = {
-        name: getattr(settings, name)
-        for name in ("hidden_dim", "epochs", "batch_size", "learning_rate", "weight_decay")
-    }
-    image_dim, question_dim = (len(next(iter(vectors.values()))) for vectors in (images, questions))
+    classes = embedded.classes
+    bag_of_words = tfidf_log_probs(embedded.frames, classes=classes)  # refuses before any training
+    labelled = {s: f.rename(columns={"answer": "label"}) for s, f in embedded.frames.items()}
+    image_dim, question_dim = embedded.dims
     methods = {
         "fusion": (image_dim, question_dim),
         "question_only": (0, question_dim),
         "image_only": (image_dim, 0),
         "fusion+shuffled_images": (image_dim, question_dim),
     }
-    labelled = {s: f.rename(columns={"answer": "label"}) for s, f in frames.items()}
-    for method, dims in methods.items():
-        shuffled = method.endswith("shuffled_images")
-        data = tensors(
-            frames,
-            images,
-            questions,
-            classes=classes,
-            image_scale=settings.image_scale,
-            shuffle_images=0 if shuffled else None,
-        )
-        inputs = {
-            "network": network,
-            "dims": dims,
-            "data": data,
-            "frames": labelled,
-            "method": method,
-            "classes": classes,
-            "seeds": settings.seeds,
-            "device": settings.device,
-            **recipe,
-        }
-        result = run.part(f"{method}, all seeds", fit, inputs, measured=True)
-        if result["timing_note"]:
-            run.note(f"{method}: {result['timing_note']}")
-            run.disturbed.append(method)
-        curves.append(result["curve"].assign(method=method))
-        run.add_predictions(result["predictions"], file=method, classes=classes)
-        run.add_metrics(
-            {"method": method, "split": "train", "name": name, "value": result[name]}
-            for name in ("params_total", "train_time_s")
-        )
+    curves = [
+        _run_method(run, network, embedded, labelled, method=method, dims=dims)
+        for method, dims in methods.items()
+    ]
+    method = "question_only+tfidf"
     blind = [
-        prediction_frame(
-            labelled[s], scores, method="question_only+tfidf", seed=None, split=s, classes=classes
-        )
+        prediction_frame(labelled[s], scores, method=method, seed=None, split=s, classes=classes)
         for s, scores in bag_of_words.items()
     ]
-    run.add_predictions(pd.concat(blind), file="question_only+tfidf", classes=classes)
-    run.add_predictions(
-        majority_baseline(labelled, classes=classes), file="majority", classes=classes
-    )
+    run.add_predictions(pd.concat(blind), file=method, classes=classes)
+    majority = majority_baseline(labelled, classes=classes)
+    run.add_predictions(majority, file="majority", classes=classes)
     return pd.concat(curves, ignore_index=True)
+
+
+def _run_method(
+    run: Run,
+    network: Network,
+    embedded: Embedded,
+    labelled: Mapping[str, pd.DataFrame],
+    *,
+    method: str,
+    dims: tuple[int, int],
+) -> pd.DataFrame:
+    """One method as a part, on record; its curve."""
+    shuffle = 0 if method.endswith("shuffled_images") else None
+    inputs = {
+        "network": network,
+        "dims": dims,
+        "data": tensors(embedded, image_scale=run.settings.image_scale, shuffle_images=shuffle),
+        "frames": labelled,
+        "method": method,
+        "classes": embedded.classes,
+        **training_options(run.settings),
+    }
+    result = run.part(f"{method}, all seeds", fit, inputs, measured=True)
+    if result["timing_note"]:
+        run.note(f"{method}: {result['timing_note']}")
+        run.disturbed.append(method)
+    run.add_predictions(result["predictions"], file=method, classes=embedded.classes)
+    run.add_metrics(
+        {"method": method, "split": "train", "name": name, "value": result[name]}
+        for name in ("params_total", "train_time_s")
+    )
+    return result["curve"].assign(method=method)
+
+
+def answer_probabilities(
+    run: Run, network: Network, embedded: Embedded, *, image: np.ndarray, question: np.ndarray
+) -> pd.Series:
+    """The probability of each class as the answer to one question about one picture.
+
+    Takes their vectors, float32 [1, d_image] and [1, d_question].
+    The first seed's network is trained for it, for at most 15 epochs.
+    """
+    scale, options = run.settings.image_scale, training_options(run.settings)
+    data = tensors(embedded, image_scale=scale)
+    vectors = _scaled(image, scale), _unit(question)
+    data["test"] = Split(*map(torch.from_numpy, vectors), torch.tensor([-1]))  # no label is known
+    options["seeds"], options["epochs"] = options["seeds"][:1], min(options["epochs"], 15)
+    sizes = *embedded.dims, options.pop("hidden_dim"), len(embedded.classes)
+    trained = train(lambda: network(*sizes), data, **options)
+    return pd.Series(np.exp(trained["log_probs"]["test"][0, 0]), index=list(embedded.classes))

@@ -27,7 +27,7 @@ EDITS: list[tuple[str, str, str, list[str]]] = [  # file, what is there, what co
     ("predictions", "scores.argmax(axis=1)", "scores.argmin(axis=1)", [*TRAINED, *RECORDS]),
     ("inference", '"""95 % Wilson interval', '"""The 95 % Wilson interval', []),
     ("inference", "min(", "max(", RECORDS),
-    ("answers", '["difference"] > 0', '["difference"] < 0', ["01", "02", "05", "06"]),
+    ("answers", '["difference"] > 0', '["difference"] < 0', RECORDS),
     ("fusion", "patience: int = 10", "patience: int = 11", ["fusion", *VQA]),
     ("fusion", ".head(", ".tail(", ["fusion", *VQA]),
     ("fusion", "1e-12", "1e-6", ["fusion", *VQA]),
@@ -89,7 +89,7 @@ EDITS: list[tuple[str, str, str, list[str]]] = [  # file, what is there, what co
     ("01", "axes.legend()", 'axes.legend(loc="upper left")', []),
     ("01", 'axes.axhline(1, color="grey", lw=0.8)', "", []),
     ("01", 'left.set_xlabel("test accuracy', 'left.set_xlabel("accuracy', []),
-    ("03", 'caption="The three splits', 'caption="Three splits', []),
+    ("03", '"The three splits', '"Three splits', []),
     ("03", "plots.style()", 'plots.style()\nplt.close("all")', []),
     ("03", "# each (n, hidden_dim)", "# (n, hidden_dim) each", []),
     ("03", "import numpy as np", "import numpy as np\nimport textwrap", []),
@@ -205,7 +205,8 @@ class Network(torch.nn.Module):
 def fitted(frames: dict, images: dict, questions: dict, **measured: object) -> str:
     """Name of the part that a tiny fusion network is."""
     classes = ["bed", "lamp"]
-    data = fusion.tensors(frames, images, questions, classes=classes, image_scale=1.0)
+    embedded = fusion.Embedded(frames, images, questions, classes)
+    data = fusion.tensors(embedded, image_scale=1.0)
     inputs = {"network": Network, "dims": (6, 4), "data": data, "frames": frames, "epochs": 1}
     inputs |= {"method": "fusion", "classes": classes, "seeds": [0], "hidden_dim": 2}
     inputs |= {"device": "cpu", "batch_size": 8, "learning_rate": 0.1, "weight_decay": 0.0}
@@ -240,13 +241,13 @@ def test_cross_validation_after_a_run_with_other_training_examples_is_computed(
 ):
     monkeypatch.setattr(paths, "RUNS", tmp_path)
     frames, images, questions = tiny()
-    recipe = {"classes": ["bed", "lamp"], "n_folds": 3, "blind": False, "seeds": [0], "epochs": 1}
+    recipe = {"n_folds": 3, "blind": False, "seeds": [0], "epochs": 1}
     recipe |= {"hidden_dim": 2, "image_scale": 1.0, "device": "cpu", "batch_size": 8}
     recipe |= {"learning_rate": 0.1, "weight_decay": 0.0, "network": Network}
-    recipe |= {"images": images, "questions": questions}
     found = set()
     for kept in (cut(frames, slice(n)) for n in (24, 16)):
-        result = parts.part("folds", fusion.cross_validate, {**recipe, "frames": kept})
+        embedded = fusion.Embedded(kept, images, questions, ["bed", "lamp"])
+        result = parts.part("folds", fusion.cross_validate, {**recipe, "embedded": embedded})
         found.add(result["part"])
     assert len(found) == 2
 

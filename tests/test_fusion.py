@@ -1,6 +1,7 @@
-"""Fusion's training: all seeds at once against one by one, what cross-validation sees, how inputs are scaled."""
+"""Fusion's training: seeds at once and one by one, what cross-validation sees, scaled inputs."""
 
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -50,20 +51,16 @@ def data():
     ]
     frame = pd.DataFrame(rows, columns=["id", "image_id", "question", "answer"])
     number = frame["image_id"].str[5:].astype(int)
-    return (
-        {
-            "train": frame[number < 36],
-            "val": frame[number.between(36, 47)],
-            "test": frame[number >= 48],
-        },
-        images,
-        questions,
-    )
+    frames = {
+        "train": frame[number < 36],
+        "val": frame[number.between(36, 47)],
+        "test": frame[number >= 48],
+    }
+    return fusion.Embedded(frames, images, questions, CLASSES)
 
 
 def test_seeds_trained_at_once_are_those_trained_alone(data):
-    frames, images, questions = data
-    parts = fusion.tensors(frames, images, questions, classes=CLASSES, image_scale=0.5)
+    parts = fusion.tensors(data, image_scale=0.5)
     together = fusion.train(lambda: Network(5, 4, 8, 3), parts, seeds=[3, 0, 7], **RECIPE)
     for k, seed in enumerate([3, 0, 7]):
         alone = fusion.train(lambda: Network(5, 4, 8, 3), parts, seeds=[seed], **RECIPE)
@@ -76,8 +73,7 @@ def test_seeds_trained_at_once_are_those_trained_alone(data):
 
 
 def test_the_best_epoch_by_validation_loss_is_kept(data):
-    frames, images, questions = data
-    parts = fusion.tensors(frames, images, questions, classes=CLASSES, image_scale=0.5)
+    parts = fusion.tensors(data, image_scale=0.5)
     found = fusion.train(lambda: Network(5, 4, 8, 3), parts, seeds=[0, 1], **RECIPE)
     gold = parts["val"].label.numpy()
     for k, seed in enumerate([0, 1]):
@@ -88,9 +84,8 @@ def test_the_best_epoch_by_validation_loss_is_kept(data):
 
 @pytest.mark.parametrize("image_scale", [0, 0.5, 2.0])
 def test_image_vectors_have_the_asked_length_or_stay_as_they_are(data, image_scale):
-    frames, images, questions = data
-    parts = fusion.tensors(frames, images, questions, classes=CLASSES, image_scale=image_scale)
-    raw = np.stack([images[i] for i in frames["test"]["image_id"]])
+    parts = fusion.tensors(data, image_scale=image_scale)
+    raw = np.stack([data.images[i] for i in data.frames["test"]["image_id"]])
     expected = (
         raw if image_scale == 0 else image_scale * raw / np.linalg.norm(raw, axis=1, keepdims=True)
     )
@@ -101,35 +96,21 @@ def test_image_vectors_have_the_asked_length_or_stay_as_they_are(data, image_sca
 def test_cross_validation_holds_each_question_once_apart_by_picture_and_never_looks_at_test(
     data, monkeypatch
 ):
-    frames, images, questions = data
     seen = []
     real = fusion.tensors
     monkeypatch.setattr(
-        fusion, "tensors", lambda own, *a, **k: seen.append(own) or real(own, *a, **k)
+        fusion, "tensors", lambda own, **k: seen.append(own.frames) or real(own, **k)
     )
-    spoilt = {
-        **frames,
-        "test": frames["test"].assign(image_id="absent"),
-    }  # a look at it would be an error
-    options = {
-        "classes": CLASSES,
-        "n_folds": 4,
-        "seeds": [0, 1],
-        "hidden_dim": 8,
-        "image_scale": 0.5,
-        **RECIPE,
-    }
-    found = fusion.cross_validate(Network, spoilt, images, questions, blind=False, **options)[
-        "folds"
-    ]
-    blind = fusion.cross_validate(Network, spoilt, images, questions, blind=True, **options)[
-        "folds"
-    ]
+    absent = data.frames["test"].assign(image_id="absent")  # a look at it would be an error
+    spoilt = replace(data, frames={**data.frames, "test": absent})
+    options = {"n_folds": 4, "seeds": [0, 1], "hidden_dim": 8, "image_scale": 0.5, **RECIPE}
+    found = fusion.cross_validate(Network, spoilt, blind=False, **options)["folds"]
+    blind = fusion.cross_validate(Network, spoilt, blind=True, **options)["folds"]
     assert found[["fold", "seed"]].to_numpy().tolist() == [
         list(p) for p in itertools.product(range(4), (0, 1))
     ]
     held = pd.concat([own["test"] for own in seen[:4]])
-    assert sorted(held["id"]) == sorted([*frames["train"]["id"], *frames["val"]["id"]])
+    assert sorted(held["id"]) == sorted([*data.frames["train"]["id"], *data.frames["val"]["id"]])
     for own in seen:
         pictures = [set(f["image_id"]) for f in own.values()]
         assert not any(a & b for a, b in itertools.combinations(pictures, 2))
@@ -138,27 +119,15 @@ def test_cross_validation_holds_each_question_once_apart_by_picture_and_never_lo
     )  # the pictures show the answer
 
 
-def test_choices_are_compared_fold_by_fold(data):
-    frames, images, questions = data
-    settings = SimpleNamespace(**RECIPE, hidden_dim=8, image_scale=0.5, geometry="whole", seeds=[0])
-    run = SimpleNamespace(settings=settings, part=lambda _, function, inputs: function(**inputs))
-    sets = {"whole": images, "crop": {k: np.zeros(5, np.float32) for k in images}}
-    table = fusion.compare_choices(
-        run,
-        Network,
-        frames,
-        sets,
-        questions,
-        [{"geometry": "crop"}, {"hidden_dim": 4}],
-        classes=CLASSES,
-        n_folds=3,
+def test_the_answer_to_a_question_is_that_of_the_first_seeds_network(data):
+    settings = SimpleNamespace(**RECIPE, hidden_dim=8, image_scale=0.5, seeds=[3, 0])
+    run = SimpleNamespace(settings=settings)
+    asked = data.frames["test"].iloc[5]
+    image, question = data.images[asked["image_id"]], data.questions[asked["question"]]
+    found = fusion.answer_probabilities(
+        run, Network, data, image=image[None], question=question[None]
     )
-    assert list(table.index) == ["as in the profile", "geometry crop", "hidden_dim 4"]
-    assert (table.loc["as in the profile", ["fusion change", "fusion change SE"]] == 0).all()
-    assert (
-        table.loc["geometry crop", "question_only change"]
-        == 0
-        > -0.3
-        > table.loc["geometry crop", "fusion change"]
-    )
-    np.testing.assert_allclose(table["lead"], table["fusion"] - table["question_only"])
+    parts = fusion.tensors(data, image_scale=0.5)
+    whole = fusion.train(lambda: Network(5, 4, 8, 3), parts, seeds=[3], **RECIPE)
+    assert list(found.index) == CLASSES and found.sum() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(found, np.exp(whole["log_probs"]["test"][0, 5]), atol=1e-5)

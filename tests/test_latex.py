@@ -259,6 +259,7 @@ def fused(run):
     run.say("recipe", ["Vectors are L2-normalised (`image_scale` is a picture vector's length)."])
     run.say("paired_tests", tests["sentence"])
     run.say("floor", [metrics.floor_sentence(rows, ["fusion", "question_only"], 0.35)])
+    run.say("choices", ["Sweep `fusion_choices_03` was measured on 5 folds."])
     yield (
         "embeddings",
         pd.DataFrame(
