@@ -1,14 +1,15 @@
-# The chain and the sweeps. Started by `python -m hw2_utils chain`, which holds the lock and chooses the cores, and
-# which takes away the stamp of every run that no longer holds or whose data are newer.
+# The chain and the sweeps. Started by `python -m hw2_utils chain`, which holds the lock and chooses
+# the cores, and takes away the stamp of every run that no longer holds or whose data are newer.
 import os
 import shlex
 import sys
 from hw2_utils import parameters, paths, profiles, sweeps
 
 PROFILE = config.get("profile", "sample")
-SETTINGS = profiles.load(PROFILE)
+EXPECTED_S = profiles.load(PROFILE)["expected_s"]
 RUN = f"{shlex.quote(sys.executable)} -m hw2_utils run"
-THREADS = workflow.cores or 4  # the engine tells PyTorch how many it may use; on a cluster, cores a job
+# The engine tells PyTorch how many it may use; on a cluster, cores a job.
+THREADS = workflow.cores or 4
 
 
 def stamp(notebook):
@@ -17,14 +18,15 @@ def stamp(notebook):
 
 
 def share(notebook):
-    """Halves of the device: one that measures time and memory runs alone, two of the others run side by side."""
+    """Halves of the device: what measures time and memory runs alone, two others side by side."""
     return 2 if "lora_rank" in parameters.declared(notebook) else 1
 
 
 def inputs(notebook):
     """The runs that its parameters name: `clip_run` is that of 04_vqa_clip."""
-    read = [name.removesuffix("_run") for name in parameters.declared(notebook) if name.endswith("_run")]
-    return [stamp(other) for other in parameters.names() if other.endswith(tuple(read))]
+    runs = [name for name in parameters.declared(notebook) if name.endswith("_run")]
+    read = tuple(name.removesuffix("_run") for name in runs)
+    return [stamp(other) for other in parameters.names() if other.endswith(read)]
 
 
 def starts(notebook):
@@ -43,7 +45,7 @@ for name in parameters.names():
         input: inputs(name)
         output: touch(stamp(name))
         threads: max(1, THREADS * share(name) // 2)
-        priority: SETTINGS["expected_s"][name]  # the long ones first, so that none is left over at the end
+        priority: EXPECTED_S[name]  # the long ones first: none is left over at the end
         resources: device=share(name)
         params: command=starts(name)
         shell: "{params.command}"

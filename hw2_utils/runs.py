@@ -1,4 +1,4 @@
-"""One run's record and its files: written beside its place, complete or not there, and read only if it still holds."""
+"""One run's record and files: complete in its place or not there, and read only if it holds."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ import fastjsonschema
 from hw2_utils import folders, hub, keys, parameters, parts, paths, profiles, references, timing
 from hw2_utils.errors import Hw2Error, InputError, require
 
-if (
-    TYPE_CHECKING
-):  # pandas where a frame is made: runner and workflow engine need none, and start seconds sooner
+# pandas is imported where a frame is made: runner and workflow engine start seconds sooner.
+if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
@@ -35,13 +34,14 @@ SCHEMA = 2  # of result.json
 PACKAGES = (*keys.LIBRARIES, "datasets", "pandas", "papermill")  # whose versions are on record
 METRIC_COLUMNS = ("method", "split", "group", "seed", "name", "value", "low", "high", "n")
 OUR_NAMES = ("unparsed", "all")  # a prediction that holds no answer, and the group of all examples
-_schema = json.loads((paths.CONFIG / "record.schema.json").read_text(encoding="utf-8"))
-_check_schema = fastjsonschema.compile(_schema)
+_check_schema = fastjsonschema.compile(
+    json.loads((paths.CONFIG / "record.schema.json").read_text(encoding="utf-8"))
+)
 _LOOKS = 100  # of a reader at a folder that is replaced again and again
 _open_runs: dict[Path, Run] = {}
 
 
-# ---------------------------------------------------------------------------------------------- writing
+# ------------------------------------------------------------------------------------------ writing
 class Run:
     """A run that is being written; `finish()` makes it complete, anything else leaves it failed."""
 
@@ -51,18 +51,9 @@ class Run:
         self.settings.device = timing.resolve_device(values.get("device", "cpu"))
         self.changed = _shown(parameters.changed(notebook, values))
         self.id = os.environ.get(paths.RUN_ID) or new_run_id()
-        self.run_dir = Path(
-            self.settings.run_dir or paths.RUNS / "interactive" / notebook
-        ).resolve()
-        if self.run_dir in _open_runs:  # Run All again in the same kernel, after a cell that failed
-            _open_runs[self.run_dir].close()
-        self.held = ExitStack()
-        if not paths.under_runner():  # the runner has claimed its run's folder itself
-            self.held.enter_context(folders.claim(self.run_dir, notebook))
-        _open_runs[self.run_dir] = self
+        place = self.settings.run_dir or paths.RUNS / "interactive" / notebook
+        self.run_dir = Path(place).resolve()
         self.folder = self.run_dir.with_name(f"{self.run_dir.name}.tmp-{self.id}")
-        for name in ("tables", "figures", "predictions"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.models: dict[str, hub.Model] = {}
         self.references: dict[str, str] = {}
         self.data: dict[str, str] = {}
@@ -70,20 +61,34 @@ class Run:
         self.inputs: list[dict[str, str]] = []
         self.notes: list[str] = []
         self.sentences: dict[str, list[str]] = {}
-        self.disturbed: list[
-            str
-        ] = []  # methods with a time that other work on the machine made longer
+        # Methods with a time that other work on the machine made longer.
+        self.disturbed: list[str] = []
         self.metrics: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.predictions: list[pd.DataFrame] = []
         self.classes: list[str] = []
         self.start = now()
-        on_cpu = self.settings.device == "cpu" and values["profile"] == "full"
-        if on_cpu and values.get("seeds") == []:
-            self.settings.seeds = self.settings.seeds[:1]
-            self.note(
-                f"on a CPU the full profile has the seeds {self.settings.seeds} alone, unless seeds is given"
-            )
+        self._claim_folder()
+        self._choose_seeds()
         self._write("running")
+
+    def _claim_folder(self) -> None:
+        if self.run_dir in _open_runs:  # Run All again in the same kernel, after a cell that failed
+            _open_runs[self.run_dir].close()
+        self.held = ExitStack()
+        if not paths.under_runner():  # the runner has claimed its run's folder itself
+            self.held.enter_context(folders.claim(self.run_dir, self.notebook))
+        _open_runs[self.run_dir] = self
+        for name in ("tables", "figures", "predictions"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+
+    def _choose_seeds(self) -> None:
+        """On a CPU the full profile's trainings take hours: one seed, unless seeds are given."""
+        settings = self.settings
+        on_cpu = settings.device == "cpu" and self.parameters["profile"] == "full"
+        if on_cpu and self.parameters.get("seeds") == []:
+            settings.seeds = settings.seeds[:1]
+            alone = f"the seeds {settings.seeds} alone, unless seeds is given"
+            self.note(f"on a CPU the full profile has {alone}")
 
     def model(self, role: str) -> hub.Model:
         """Files of the model that a parameter names, verified and put on record.
@@ -99,8 +104,8 @@ class Run:
     def record_data(self, name: str, data: Any) -> None:
         """Puts a data set's hash and its reader's notes on record, and prints the notes.
 
-        Raises InputError for a class or topic with a name that means something else in the record, and for test
-        examples that no interval can be drawn over.
+        Raises InputError for a class or topic with a name that means something else in the record,
+        and for test examples that no interval can be drawn over.
         """
         test = data.splits["test"] if hasattr(data, "splits") else data.frame
         topics = test["topic"] if "topic" in test else []
@@ -115,7 +120,7 @@ class Run:
             self.note(f"{name}: {note}")
 
     def say(self, name: str, lines: Iterable[str]) -> Any:
-        """Puts sentences on record, from where the writeup prints them, and returns them for display."""
+        """Puts sentences on record, where the writeup finds them, and returns them for display."""
         from IPython.display import Markdown
 
         self.sentences[name] = list(lines)
@@ -134,14 +139,17 @@ class Run:
         *,
         measured: bool = False,
     ) -> dict[str, Any]:
-        """`parts.part`, on record; where times or memory are `measured`, they belong to this machine."""
+        """`parts.part`, on record; `measured` times or memory belong to this machine."""
         measured_on = timing.machine(self.settings.device) if measured else None
         result = parts.part(label, function, inputs, measured_on=measured_on)
         self.parts.append(result["part"])
         return result
 
     def add_predictions(self, frame: pd.DataFrame, *, file: str, classes: Iterable[str]) -> None:
-        """Checks one file of predictions and writes it; (id, split, method, seed) is unique over all of them."""
+        """Checks one file of predictions and writes it.
+
+        A row is one (id, split, method, seed), over all files. Raises Hw2Error for another.
+        """
         from hw2_utils.predictions import check_predictions
 
         self.classes = list(classes)
@@ -160,11 +168,11 @@ class Run:
         return _tidy(self.metrics.values())
 
     def add_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Adds tidy rows; a row that was there already, or whose value isn't a finite number, is refused."""
+        """Adds tidy rows. Raises Hw2Error for one that is there, or whose value isn't finite."""
         for row in rows:
             full = {"split": "test", "group": "all", **row}
-            full = {c: _number(full.get(c)) for c in METRIC_COLUMNS}
-            key = tuple(full[c] for c in METRIC_COLUMNS[:5])
+            full = {column: _number(full.get(column)) for column in METRIC_COLUMNS}
+            key = tuple(full[column] for column in METRIC_COLUMNS[:5])
             if key in self.metrics or not math.isfinite(full["value"]):
                 what = f"row {key} was added twice, or {full['value']!r} is no number"
                 raise Hw2Error(what, where=self.notebook)
@@ -173,14 +181,17 @@ class Run:
     def table(self, name: str, frame: pd.DataFrame, *, caption: str) -> pd.DataFrame:
         """Writes a table as CSV with its caption, and returns it for display."""
         frame.to_csv(self.folder / "tables" / f"{name}.csv", lineterminator="\n")
-        (self.folder / "tables" / f"{name}.txt").write_text(caption + "\n", encoding="utf-8")
+        self._write_caption("tables", name, caption)
         return frame
 
     def figure(self, name: str, figure: Figure, *, caption: str) -> None:
         """Writes a figure as PDF and PNG with its caption (also the picture's alternative text)."""
         for suffix, extra in (("pdf", {"CreationDate": None}), ("png", {})):
             figure.savefig(self.folder / "figures" / f"{name}.{suffix}", metadata=extra)
-        (self.folder / "figures" / f"{name}.txt").write_text(caption + "\n", encoding="utf-8")
+        self._write_caption("figures", name, caption)
+
+    def _write_caption(self, kind: str, name: str, caption: str) -> None:
+        (self.folder / kind / f"{name}.txt").write_text(caption + "\n", encoding="utf-8")
 
     def input(self, role: str, record: Record) -> Record:
         """Puts on record that this run has read another one."""
@@ -188,9 +199,8 @@ class Run:
         if changed:  # then this run's numbers aren't the profile's own either
             self.changed[role] = place
             self.note(f"{role}: {about(self.parameters['profile'], changed)}")
-        self.inputs.append(
-            {"role": role, "notebook": record.notebook, "id": record.id, "run_dir": place}
-        )
+        source = {"role": role, "notebook": record.notebook, "id": record.id, "run_dir": place}
+        self.inputs.append(source)
         return record
 
     def finish(self) -> None:
@@ -212,28 +222,13 @@ class Run:
         self.held.close()
 
     def _write(self, status: str) -> None:
-        run = {
-            "id": self.id,
-            "notebook": self.notebook,
-            "status": status,
-            "error": None,
-            "start": self.start,
-            "end": None if status == "running" else now(),
-            "parameters": _shown(self.parameters),
-            "changed": self.changed,
-            "settings": _shown(vars(self.settings)),
-            "notes": self.notes,
-            "parts": self.parts,
-            "disturbed": self.disturbed,
-        }
         models = {
             role: model.record() | {"reference": self.references[role]}
             for role, model in self.models.items()
         }
-        run["key"] = record_key(self.notebook, self.parameters["profile"], models)
         record = {
             "schema": SCHEMA,
-            "run": run,
+            "run": self._about_run(status, models),
             "meta": {
                 **git_state(),
                 **timing.machine(self.settings.device),
@@ -250,11 +245,29 @@ class Run:
         }
         write_record(self.folder, record)
 
+    def _about_run(self, status: str, models: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "notebook": self.notebook,
+            "status": status,
+            "error": None,
+            "start": self.start,
+            "end": None if status == "running" else now(),
+            "parameters": _shown(self.parameters),
+            "changed": self.changed,
+            "settings": _shown(vars(self.settings)),
+            "notes": self.notes,
+            "parts": self.parts,
+            "disturbed": self.disturbed,
+            "key": record_key(self.notebook, self.parameters["profile"], models),
+        }
+
 
 def start(notebook: str, namespace: Mapping[str, Any]) -> Run:
-    """Begins a run from the values of the notebook's parameters in its namespace (`globals()`); prints the banner.
+    """Begins a run from the notebook's parameters in its namespace (`globals()`), with a banner.
 
-    Raises InputError for a parameter that the committed notebook doesn't have, or whose value it doesn't take.
+    Raises InputError for a parameter that the committed notebook doesn't have, or whose value it
+    doesn't take.
     """
     parameters.check_cells(notebook, list(namespace.get("In", [])))
     values = {name: namespace[name] for name in parameters.declared(notebook)}
@@ -298,7 +311,7 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def add_notebook(folder: Path) -> None:
-    """Puts the executed notebook, which the runner adds to a complete run, under the record's checksums."""
+    """Puts the executed notebook, which the runner adds, under a record's checksums."""
     record, _ = folders.read_sealed(folder / "result.json")
     write_record(folder, {**record, "files": folders.checksums(folder)})
 
@@ -316,41 +329,26 @@ def mark_failed(folder: Path, notebook: str, error: BaseException) -> None:
 
 
 def record_key(notebook: str, profile: str, models: Mapping[str, Any]) -> str:
-    """Hash over what a record comes from: the notebook, the package, the profile, pins, versions."""
+    """Hash of what a record comes from: the notebook, the package, the profile, pins, versions."""
     ids = tuple(sorted(model["id"] for model in models.values()))
-    read = (
-        parameters.notebook_path(notebook),
-        paths.CONFIG / f"{profile}.toml",
-        paths.PINS,
-    )
-    return _record_key(notebook, profile, ids, read, tuple(map(_stamp, read)))
+    read = (parameters.notebook_path(notebook), paths.CONFIG / f"{profile}.toml", paths.PINS)
+    return _record_key(notebook, profile, ids, tuple(map(folders.identity, read)))
 
 
-def _stamp(file: Path) -> tuple[int, int]:
-    """What changes with a file, for a cache of what was read from it."""
-    if not file.exists():
-        return 0, 0
-    stat = file.stat()
-    return stat.st_mtime_ns, stat.st_size
-
-
-@functools.cache  # the records of a sweep are many, and have one key
-def _record_key(
-    notebook: str, profile: str, ids: tuple[str, ...], read: tuple[Path, ...], _stamps: Any
-) -> str:
+@functools.cache  # the records of a sweep are many, and have one key while no file changes
+def _record_key(notebook: str, profile: str, ids: tuple[str, ...], _files: Any) -> str:
     table, pinned = profiles.load(profile), hub.pins().get("models", {})
     towers = [tower for name in ids for tower in pinned.get(name, {}).get("tower_models", [])]
-    return keys.digest(
-        {
-            "notebook": keys.notebook_code(read[0]),
-            "profile": [table["all"], table[notebook]],
-            "pins": {name: pinned.get(name) for name in [*ids, *towers]},
-            "versions": keys.versions(),
-        }
-    )
+    content = {
+        "notebook": keys.notebook_code(parameters.notebook_path(notebook)),
+        "profile": [table["all"], table[notebook]],
+        "pins": {name: pinned.get(name) for name in [*ids, *towers]},
+        "versions": keys.versions(),
+    }
+    return keys.digest(content)
 
 
-# ---------------------------------------------------------------------------------------------- reading
+# ------------------------------------------------------------------------------------------ reading
 class Damaged(InputError):
     """A record, or a file beside it, isn't what the run wrote."""
 
@@ -387,19 +385,17 @@ class Record:
 
     def require_data(self, name: str, sha256: str) -> None:
         """Refuses a run that read other data than these."""
-        require(
-            self.data["meta"]["data"].get(name) == sha256,
-            f"the run of {self.notebook} read other data ({name})",
-            where=paths.short(self.folder),
-            todo=f"run {self.notebook} on the same data first, or name its run",
-        )
+        same = self.data["meta"]["data"].get(name) == sha256
+        what = f"the run of {self.notebook} read other data ({name})"
+        todo = f"run {self.notebook} on the same data first, or name its run"
+        require(same, what, where=paths.short(self.folder), todo=todo)
 
 
 def load(folder: Path | str, *, notebook: str, profile: str | None = None) -> Record:
-    """Reads a complete, current record with its files; else says which notebook to run. Moves and deletes nothing.
+    """Reads a complete, current record with its files. Moves and deletes nothing.
 
-    Raises InputError when the record is absent, incomplete, altered, of another notebook, profile or version, or
-    stale, or when a file beside it isn't what was written.
+    Raises InputError, with the notebook to run, when the record is absent, incomplete, altered, of
+    another notebook, profile or version, or stale, or when a file isn't what was written.
     """
     record = read(folder, notebook=notebook, profile=profile)
     check_current(record)
@@ -439,8 +435,9 @@ def _read(place: Path, folder: Path, notebook: str, profile: str | None) -> Reco
     need(whole, f"the record of {notebook} isn't what the run wrote", Damaged)
     run = data["run"]
     need(run["notebook"] == notebook, f"this is a run of {run['notebook']}, wanted is {notebook}")
-    found = run["parameters"]["profile"]
-    need(profile in (None, found), f"the run has profile {found}, wanted is {profile}")
+    its_profile = run["parameters"]["profile"]
+    fits = profile in (None, its_profile)
+    need(fits, f"the run has profile {its_profile}, wanted is {profile}")
     files = {name: _bytes(place / name) for name in data["files"]}
     for name, content in files.items():
         same = hashlib.sha256(content).hexdigest() == data["files"][name]
@@ -477,12 +474,8 @@ def check_current(record: Record) -> None:
 
     def need(holds: object, what: str) -> None:
         todo = _how_to_run(notebook, profile)
-        require(
-            holds,
-            f"the run of {notebook} is stale: {what}",
-            where=paths.short(record.folder),
-            todo=todo,
-        )
+        what = f"the run of {notebook} is stale: {what}"
+        require(holds, what, where=paths.short(record.folder), todo=todo)
 
     current = record_key(notebook, profile, data["meta"]["models"])
     need(data["run"]["key"] == current, "code, settings, pins or versions have changed since")
@@ -494,9 +487,10 @@ def check_current(record: Record) -> None:
 
 
 def find(folder: str, notebook: str, run: Run, *, required: bool = True) -> Record | None:
-    """The run of another notebook that this one reads, and prints which: the parameter's folder, or the profile's run.
+    """The run of another notebook that this one reads: in the parameter's folder, or the profile's.
 
-    Opened by hand, a notebook prefers interactive runs. Without `required`, None where there is no current run.
+    Prints which. Opened by hand, a notebook prefers interactive runs. Without `required`, None
+    where there is no current run.
     """
     profile = run.parameters["profile"]
     interactive = paths.RUNS / "interactive" / notebook
@@ -517,7 +511,7 @@ def used_parts() -> set[str]:
     return {part for record in records for part in folders.run_field(record.parent, "parts") or []}
 
 
-# ---------------------------------------------------------------------------------------------- small things
+# ------------------------------------------------------------------------------------- small things
 def status_of(folder: Path) -> str | None:
     """Status of the record in a folder, or None where there is no readable one."""
     return folders.run_field(folder, "status")
@@ -543,22 +537,22 @@ def _number(value: Any) -> Any:
 
 def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as the record keeps them: paths without the home folder."""
-
-    def short(name: str, value: Any) -> Any:
-        names_a_place = profiles.is_model(name) or profiles.is_path(name, value)
-        return paths.short(value) if names_a_place and Path(value).is_absolute() else value
-
-    return {name: short(name, value) for name, value in values.items()}
+    shown = dict(values)
+    for name, value in values.items():
+        may_be_path = profiles.is_model(name) or profiles.is_path(name, value)
+        if may_be_path and Path(value).is_absolute():
+            shown[name] = paths.short(value)
+    return shown
 
 
 def git_state() -> dict[str, Any]:
     """Commit and dirty flag of the checkout, or None where there is none."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(
-            command, cwd=paths.ROOT, capture_output=True, text=True, timeout=20, check=True
+        described = subprocess.check_output(
+            command, cwd=paths.ROOT, stderr=subprocess.DEVNULL, text=True, timeout=20
         )
     except (OSError, subprocess.SubprocessError):
         return {"git_commit": None, "git_dirty": None}
-    commit, _, dirty = done.stdout.strip().partition("-")
+    commit, _, dirty = described.strip().partition("-")
     return {"git_commit": commit, "git_dirty": bool(dirty)}
