@@ -127,8 +127,6 @@ def _chain(args: argparse.Namespace) -> None:
 
 def _question_type(args: argparse.Namespace) -> None:
     """Add a column question_type to a CSV with a column question."""
-    import pandas as pd
-
     from hw2_utils import datafiles, question_types
 
     table = datafiles.read_table(args.file, {"question": {"question"}})
@@ -140,7 +138,7 @@ def _question_type(args: argparse.Namespace) -> None:
     )
     rows = table.rows()
     datafiles.refuse_empty(rows, "question")
-    types = question_types.type_column(pd.Series([row["question"] for _, row in rows]))
+    types = question_types.type_column(rows["question"])
     datafiles.write_table(table, {"question_type": types.tolist()})
 
 

@@ -21,16 +21,18 @@ import pandas as pd
 from hw2_utils.errors import InputError, require
 from hw2_utils.hub import file_sha256
 
+SPLITS = ("train", "val", "test")
 MAX_LISTED = 20  # problems or files that a message names
 MAX_COMPARED = 1000  # files of a folder whose names are compared with those that are missing
 SEPARATORS = {"semicolons": ";", "tabs": "\t", "bars": "|"}
+# what a file's first bytes tell of it
 FORMATS = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
     b"PK": "a ZIP archive or an Excel workbook",
     b"\x1f\x8b": "gzip",
     b"PAR1": "parquet",
-}  # by first bytes
+}
 COMMAS = "save it as UTF-8 with commas between the fields"
 QUOTING = "put a text with commas or quotes in double quotes, each quote inside it doubled"
 STANDARD_INPUT = "standard input"  # what messages call the source "-"
@@ -38,7 +40,10 @@ STANDARD_INPUT = "standard input"  # what messages call the source "-"
 
 @dataclass(frozen=True)
 class Dataset:
-    """Splits train, val, test in file order: columns id (`split/row`, from 0) and those that the reader names."""
+    """Splits train, val, test in file order.
+
+    Their columns: id (`split/row`, from 0), and those that the reader names.
+    """
 
     splits: dict[str, pd.DataFrame]
     classes: tuple[str, ...]
@@ -51,27 +56,56 @@ def refuse_all(problems: Iterable[tuple[object, str]], *, todo: str) -> None:
 
     The first MAX_LISTED are listed, the others are counted; without a problem nothing is raised.
     """
-    found = [(str(where), what) for where, what in problems]
-    if not found:
+    listed = [(str(where), what) for where, what in problems]
+    if not listed:
         return
-    if len(found) == 1:
-        raise InputError(found[0][1], where=found[0][0], todo=todo)
-    place = os.path.commonpath([where.rpartition(", row ")[0] or where for where, _ in found])
+    if len(listed) == 1:
+        raise InputError(listed[0][1], where=listed[0][0], todo=todo)
+    place = os.path.commonpath([where.rpartition(", row ")[0] or where for where, _ in listed])
     lines = [
         f"  {where.removeprefix(place).lstrip(f', {os.sep}')}: {what}"
-        for where, what in found[:MAX_LISTED]
+        for where, what in listed[:MAX_LISTED]
     ]
-    if len(found) > MAX_LISTED:
-        lines.append(f"  and {len(found) - MAX_LISTED:,} more")
-    raise InputError("\n".join([f"{len(found):,} problems", *lines]), where=place, todo=todo)
+    if len(listed) > MAX_LISTED:
+        lines.append(f"  and {len(listed) - MAX_LISTED:,} more")
+    raise InputError("\n".join([f"{len(listed):,} problems", *lines]), where=place, todo=todo)
 
 
-def refuse_empty(rows: Iterable[tuple[str, dict[str, str]]], column: str) -> None:
-    """Raises InputError with all rows (file and row, fields) that are blank in a column."""
-    refuse_all(
-        ((where, f"the {column} is empty") for where, row in rows if not row[column].strip()),
-        todo="fill it in or delete the row",
-    )
+def refuse_rows(rows: pd.DataFrame, what: str, *, todo: str) -> None:
+    """`refuse_all` of rows with their file and row (`where`); `what` is filled in from each row."""
+    problems = ((row["where"], what.format_map(row)) for row in rows.to_dict("records"))
+    refuse_all(problems, todo=todo)
+
+
+def refuse_empty(rows: pd.DataFrame, column: str) -> None:
+    """Raises InputError with all rows that are blank in a column."""
+    empty = rows[rows[column].str.strip() == ""]
+    refuse_rows(empty, f"the {column} is empty", todo="fill it in or delete the row")
+
+
+def numbered_rows(path: Path, columns: Mapping[str, object]) -> pd.DataFrame:
+    """The rows of a file without a header, each with file and row (`where`)."""
+    rows = pd.DataFrame(columns, dtype=object)
+    return rows.assign(where=[f"{path}, row {row}" for row in range(1, len(rows) + 1)])
+
+
+def split_frames(
+    rows: pd.DataFrame, label: str, *, places: Mapping[str, Path], todo: str
+) -> dict[str, pd.DataFrame]:
+    """The rows of each split in file order, with an id (`split/row`, from 0).
+
+    Raises InputError where a split (to be found at its place) is empty, or train has one label.
+    """
+    frames = {}
+    for split, where in places.items():
+        part = rows[rows["split"] == split].drop(columns="split")
+        require(len(part), f"the {split} split is empty", where=where, todo=todo)
+        ids = [f"{split}/{row}" for row in range(len(part))]
+        frames[split] = pd.DataFrame({"id": ids, **part.to_dict("list")})
+    two_classes = frames["train"][label].nunique() > 1
+    where, todo = places["train"], "add rows of another class"
+    require(two_classes, "train has one class only", where=where, todo=todo)
+    return frames
 
 
 def nearest(wanted: Iterable[str], found: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
@@ -162,7 +196,7 @@ def read_text(source: Path | str) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a UTF-8 file: LF or CRLF ends one; U+2028, U+0085, VT, FF or a lone CR inside it does not."""
+    """Lines of a UTF-8 file: LF or CRLF ends one, no other character does."""
     lines = read_text(path).split("\n")
     return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
 
@@ -176,12 +210,14 @@ class Table:
     places: dict[str, int]
     records: list[tuple[str, list[str]]]
 
-    def rows(self) -> list[tuple[str, dict[str, str]]]:
-        """Each record as (file and row, fields by wanted column)."""
-        return [
-            (where, {column: fields[place] for column, place in self.places.items()})
-            for where, fields in self.records
-        ]
+    def rows(self) -> pd.DataFrame:
+        """The wanted columns, with each record's file and row (`where`)."""
+        columns = {
+            name: [fields[place] for _, fields in self.records]
+            for name, place in self.places.items()
+        }
+        where = [where for where, _ in self.records]
+        return pd.DataFrame({"where": where, **columns}, dtype=object)
 
 
 def read_table(source: Path | str, columns: Mapping[str, set[str]], *, optional: str = "") -> Table:
@@ -213,14 +249,12 @@ def read_table(source: Path | str, columns: Mapping[str, set[str]], *, optional:
             todo = COMMAS if hint else f"{names_wanted}; an empty file has none"
             raise InputError(what, where=where, todo=todo)
     rows = list(records)
-    refuse_all(
-        (
-            (place, f"broken CSV: {len(fields)} fields where the header has {len(header)}")
-            for place, fields in rows
-            if len(fields) != len(header)
-        ),
-        todo=f"{QUOTING}; end no row with a comma unless all do",
-    )
+    broken = [
+        (place, f"broken CSV: {len(fields)} fields where the header has {len(header)}")
+        for place, fields in rows
+        if len(fields) != len(header)
+    ]
+    refuse_all(broken, todo=f"{QUOTING}; end no row with a comma unless all do")
     return Table(where, header, places, rows)
 
 
@@ -230,13 +264,10 @@ def write_table(table: Table, added: Mapping[str, Sequence[str]]) -> None:
     Raises InputError where the table has one of these columns already, or two columns of one name.
     """
     names = Counter(name.strip().lower() for name in [*table.header, *added])
-    twice = [name for name, count in names.items() if name and count > 1]
-    require(
-        not twice,
-        f"more than one column {', '.join(twice)} once {', '.join(added)} is added",
-        where=table.where,
-        todo="rename one of them; nothing is overwritten",
-    )
+    twice = ", ".join(name for name, count in names.items() if name and count > 1)
+    what = f"more than one column {twice} once {', '.join(added)} is added"
+    todo = "rename one of them; nothing is overwritten"
+    require(not twice, what, where=table.where, todo=todo)
     left = [table.header, *(fields for _, fields in table.records)]
     right = [list(added), *zip(*added.values(), strict=True)]
     rows = [[*known, *new] for known, new in zip(left, right, strict=True)]
@@ -263,9 +294,8 @@ def _records(lines: list[str], source: Path | str) -> Iterator[tuple[str, list[s
             raise InputError(f"broken CSV: {error}{hint}", where=where, todo=todo) from error
         # The reader takes a quote inside an unquoted field for text; an odd number: one is missing.
         n_quotes = "".join(lines[start : reader.line_num]).count('"')
-        require(
-            n_quotes % 2 == 0, "broken CSV: a double quote is missing", where=where, todo=QUOTING
-        )
+        what = "broken CSV: a double quote is missing"
+        require(n_quotes % 2 == 0, what, where=where, todo=QUOTING)
         if fields:
             yield where, fields
 
@@ -288,6 +318,5 @@ def _find_column(header: list[str], column: str, synonyms: set[str]) -> list[int
 
 def files_sha256(paths: Iterable[Path]) -> str:
     """SHA-256 over the names and hashes of files, in order of path: 64 hex digits."""
-    return hashlib.sha256(
-        json.dumps([(path.name, file_sha256(path)) for path in sorted(paths)]).encode()
-    ).hexdigest()
+    hashes = [(path.name, file_sha256(path)) for path in sorted(paths)]
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hw2_utils.datafiles import read_table, refuse_all, refuse_empty, variant_notes
+from hw2_utils.datafiles import read_table, refuse_empty, refuse_rows, variant_notes
 from hw2_utils.errors import require
 from hw2_utils.hub import file_sha256
 
@@ -20,9 +20,9 @@ LABELS = {"true": "true", "1": "true", "false": "false", "0": "false"}
 class Statements:
     """A set of statements in file order.
 
-    frame: columns id (`test/<0-based data row>`), statement (verbatim), label (one of `classes`), topic (or
-    None). notes: one sentence for each thing that was accepted and that a reader should know.
-    sha256: of the file's bytes.
+    frame: columns id (`test/<0-based data row>`), statement (verbatim), label (one of `classes`),
+    topic (or None). notes: one sentence for each thing that was accepted and that a reader should
+    know. sha256: of the file's bytes.
     """
 
     frame: pd.DataFrame
@@ -32,55 +32,42 @@ class Statements:
 
 
 def read(path: Path) -> Statements:
-    """Reads a UTF-8 CSV with the columns statement, label and, if there is one, topic; others are ignored.
+    """Reads a UTF-8 CSV with the columns statement, label and, if there is one, topic.
 
-    Raises InputError, with the row as an editor counts it, for a file that can't be read as such or whose
-    statements are empty, contradict one another, or all have one label.
+    Raises InputError, with the row as an editor counts it, for a file that can't be read as such or
+    whose statements are empty, contradict one another, or all have one label.
     """
     path = Path(path)
     rows = read_table(path, COLUMNS, optional="topic").rows()
     refuse_empty(rows, "statement")
-    refuse_all(
-        (
-            (where, f"unknown label {row['label']!r:.80}")
-            for where, row in rows
-            if row["label"].strip().lower() not in LABELS
-        ),
-        todo="use true, false, 1 or 0",
-    )
-    examples = [
-        (
-            f"test/{number}",
-            row["statement"],
-            LABELS[row["label"].strip().lower()],
-            row.get("topic", "").strip() or None,
-        )
-        for number, (_, row) in enumerate(rows)
-    ]
-    _refuse_contradictions([where for where, _ in rows], examples)
+    labels = rows["label"].str.strip().str.lower().map(LABELS)
+    todo = "use true, false, 1 or 0"
+    refuse_rows(rows[labels.isna()], "unknown label {label!r:.80}", todo=todo)
+    _refuse_contradictions(rows.assign(label=labels))
+    columns = {
+        "id": [f"test/{number}" for number in range(len(rows))],
+        "statement": rows["statement"],
+        "label": labels,
+        "topic": rows["topic"].str.strip().replace("", None) if "topic" in rows else None,
+    }
     # object: a column holds exactly what the file holds, and an absent topic stays None
-    frame = pd.DataFrame(examples, columns=["id", "statement", "label", "topic"], dtype=object)
-    found = sorted(set(frame["label"]))
-    require(
-        len(found) == 2,
-        f"{len(frame)} statements, labels {found} only",
-        where=path,
-        todo="give both labels",
-    )
+    frame = pd.DataFrame(columns, dtype=object)
+    labels_there = sorted(set(labels))
+    what = f"{len(frame)} statements, labels {labels_there} only"
+    require(len(labels_there) == 2, what, where=path, todo="give both labels")
     notes = variant_notes(Counter(frame["topic"].dropna()), what="topics")
     repeats = int(frame.duplicated(["statement", "label"]).sum())
     notes += [f"{repeats} exact repeat(s) of an earlier statement, kept"] if repeats else []
     return Statements(frame, notes, file_sha256(path))
 
 
-def _refuse_contradictions(places: list[str], examples: list[tuple]) -> None:
+def _refuse_contradictions(rows: pd.DataFrame) -> None:
     """Raises InputError with all rows whose statement has another label further up."""
-    first_seen: dict[str, tuple[str, str]] = {}
-    problems = []
-    for where, (_, statement, label, _) in zip(places, examples, strict=True):
-        row = where.rpartition(", ")[2]
-        first, first_label = first_seen.setdefault(" ".join(statement.split()), (row, label))
-        if label != first_label:
-            what = f"{statement!r:.100} is {label} here and {first_label} in {first}"
-            problems.append((where, what))
-    refuse_all(problems, todo="keep the rows that are right")
+    words = rows["statement"].map(lambda statement: " ".join(statement.split()))
+    first = rows.groupby(words)[["where", "label"]].transform("first")
+    rows = rows.assign(first_label=first["label"], first_row=first["where"].str.split(", ").str[-1])
+    refuse_rows(
+        rows[rows["label"] != rows["first_label"]],
+        "{statement!r:.100} is {label} here and {first_label} in {first_row}",
+        todo="keep the rows that are right",
+    )

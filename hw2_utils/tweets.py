@@ -6,20 +6,22 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
 from hw2_utils.datafiles import (
+    SPLITS,
     Dataset,
     files_sha256,
     kept_notes,
+    numbered_rows,
     read_lines,
     read_table,
     read_text,
-    refuse_all,
     refuse_empty,
+    refuse_rows,
     require_files,
+    split_frames,
     variant_notes,
 )
 from hw2_utils.errors import explained, require
@@ -29,7 +31,7 @@ HUB_FILES = {
     "val": "validation-00000-of-00001.parquet",
     "test": "test-00000-of-00001.parquet",
 }
-TEXT_FILES = [f"{split}_{part}.txt" for split in HUB_FILES for part in ("text", "labels")]
+TEXT_FILES = [f"{split}_{part}.txt" for split in SPLITS for part in ("text", "labels")]
 CSV_COLUMNS = {name: {name} for name in ("text", "label", "split")}
 CSV_SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("val", "validation", "dev"), "val")
 LAYOUTS = (
@@ -39,18 +41,8 @@ LAYOUTS = (
 )
 MAX_ROWS, MAX_BYTES = 2_000_000, 2**30  # of a parquet file, uncompressed
 MIN_PER_CLASS = 10  # a tenth of fewer is no tweet
-Tweets = (
-    Dataset  # columns id, text, label (a class name); classes in the order of the label numbers
-)
-
-
-class Row(NamedTuple):
-    """A tweet as its file has it, and where."""
-
-    split: str
-    where: str
-    text: object
-    label: str
+MAX_CHARACTERS = 280  # the platform's limit
+Tweets = Dataset  # columns id, text, label (a class name); classes in order of the label numbers
 
 
 def read(
@@ -76,25 +68,14 @@ def read(
         rows, names, notes = _read_text_files(folder)
     else:
         rows, names, notes = _read_hub(folder, classes)
-    refuse_all(
-        (
-            (row.where, f"label {row.label!r:.80} is not in the mapping")
-            for row in rows
-            if row.label not in names
-        ),
-        todo=f"labels are {names!s:.500}",
-    )
-    refuse_all(
-        ((row.where, f"text is {row.text!r:.80}") for row in rows if not isinstance(row.text, str)),
-        todo="give each tweet a text",
-    )
-    splits = {split: _frame(split, rows, names, folder) for split in HUB_FILES}
-    require(
-        splits["train"]["label"].nunique() > 1,
-        "train has one class only",
-        where=folder,
-        todo="add tweets of another class",
-    )
+    unknown = rows[~rows["label"].isin(list(names))]
+    todo = f"labels are {names!s:.500}"
+    refuse_rows(unknown, "label {label!r:.80} is not in the mapping", todo=todo)
+    no_text = rows[[not isinstance(text, str) for text in rows["text"]]]
+    refuse_rows(no_text, "text is {text!r:.80}", todo="give each tweet a text")
+    rows = rows[["split", "text", "label"]].assign(label=rows["label"].map(names))
+    places = dict.fromkeys(SPLITS, folder)
+    splits = split_frames(rows, "label", places=places, todo="give it at least one tweet")
     classes = tuple(dict.fromkeys(names.values()))
     notes += _class_notes(splits, classes) + _notes(splits)
     return Tweets(splits, classes, notes, files_sha256(files))
@@ -112,76 +93,65 @@ def _find_files(path: Path) -> list[Path]:
     return [path / name for name in names]
 
 
-def _read_csv(path: Path) -> tuple[list[Row], dict[str, str], list[str]]:
-    """Rows, the class of each label, and what is to note."""
-    records = read_table(path, CSV_COLUMNS, optional="split").rows()
-    refuse_empty(records, "label")
-    labels = [record["label"].strip() for _, record in records]
-    given = [record.get("split", "train").strip().lower() for _, record in records]
-    refuse_all(
-        (
-            (where, f"split {split!r:.80} is none")
-            for (where, _), split in zip(records, given, strict=True)
-            if split not in CSV_SPLITS
-        ),
-        todo="use train, val or test",
-    )
-    splits, notes = [CSV_SPLITS[split] for split in given], []
-    if not any("split" in record for _, record in records):
-        splits, notes = _draw_splits(pd.Series(labels, dtype=object), path)
-    rows = [
-        Row(split, where, record["text"], label)
-        for split, (where, record), label in zip(splits, records, labels, strict=True)
-    ]
-    return rows, {label: label for label in sorted(set(labels))}, notes
+def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
+    """Rows (split, where, text, label), the class of each label, and what is to note."""
+    rows = read_table(path, CSV_COLUMNS, optional="split").rows()
+    refuse_empty(rows, "label")
+    rows["label"] = rows["label"].str.strip()
+    names = {label: label for label in sorted(set(rows["label"]))}
+    if "split" not in rows:
+        splits, notes = _draw_splits(rows["label"], path)
+        return rows.assign(split=splits), names, notes
+    splits = rows["split"].str.strip().str.lower()
+    unknown = rows.assign(split=splits)[~splits.isin(list(CSV_SPLITS))]
+    refuse_rows(unknown, "split {split!r:.80} is none", todo="use train, val or test")
+    return rows.assign(split=splits.map(CSV_SPLITS)), names, []
 
 
 def _draw_splits(labels: pd.Series, path: Path) -> tuple[list[str], list[str]]:
     """A split for each label, 80, 10 and 10 % of each class, and what is to note."""
     counts = labels.value_counts().to_dict()
     few = {name: count for name, count in counts.items() if count < MIN_PER_CLASS}
-    require(
-        not few or len(few) < len(counts),
-        "; ".join([f"too few tweets: {few!s:.200}", *variant_notes(counts, what="labels")]),
-        where=path,
-        todo=f"have at least {MIN_PER_CLASS} tweets a class, to draw 80, 10 and 10 % of it, "
-        "or add a column split with train, val and test",
+    what = "; ".join([f"too few tweets: {few!s:.200}", *variant_notes(counts, what="labels")])
+    todo = (
+        f"have at least {MIN_PER_CLASS} tweets a class, to draw 80, 10 and 10 % of it, "
+        "or add a column split with train, val and test"
     )
-    by_class = labels.sample(frac=1, random_state=0).groupby(labels)
-    place = by_class.cumcount() / by_class.transform("size")
-    splits = [list(HUB_FILES)[(share >= 0.8) + (share >= 0.9)] for share in place.sort_index()]
+    require(not few or len(few) < len(counts), what, where=path, todo=todo)
+    shares = _shuffled_shares(labels, seed=0).sort_index()
+    splits = [SPLITS[(share >= 0.8) + (share >= 0.9)] for share in shares]
     note = f"classes with fewer than {MIN_PER_CLASS} tweets have none in test: {few!s:.200}"
     return splits, [note] if few else []
 
 
-def subset(tweets: Tweets, *, max_train_examples: int, seed: int = 0) -> Tweets:
-    """The same tweets with at most `max_train_examples` in train (0 = all); val and test stay whole.
+def _shuffled_shares(labels: pd.Series, seed: int) -> pd.Series:
+    """How far into its shuffled class each label stands, from 0 to below 1; in shuffled order."""
+    by_class = labels.sample(frac=1, random_state=seed).groupby(labels)
+    return by_class.cumcount() / by_class.transform("size")
 
-    Stratified and seeded: rows are shuffled, ranked inside their class and taken in the order of
-    rank / class size. So each class has its share (to within one tweet a class), a smaller subset lies
-    inside a larger one, and file order is kept. Raises InputError for a number below 0 and for 1.
+
+def subset(tweets: Tweets, *, max_train_examples: int, seed: int = 0) -> Tweets:
+    """The same tweets with at most `max_train_examples` in train (0 = all).
+
+    Val and test stay whole. Stratified and seeded: rows are shuffled, ranked inside their class and
+    taken in the order of rank / class size. So each class has its share (to within one tweet a
+    class), a smaller subset lies inside a larger one, and file order is kept. Raises InputError for
+    a number below 0 and for 1.
     """
     train = tweets.splits["train"]
-    require(
-        max_train_examples == 0 or max_train_examples > 1,
-        f"max_train_examples is {max_train_examples}",
-        where="parameters",
-        todo="give 0 (all) or at least 2",
-    )
+    what, todo = f"max_train_examples is {max_train_examples}", "give 0 (all) or at least 2"
+    is_size = max_train_examples == 0 or max_train_examples > 1
+    require(is_size, what, where="parameters", todo=todo)
     if max_train_examples == 0 or max_train_examples >= len(train):
         return tweets
-    by_class = train["label"].sample(frac=1, random_state=seed).groupby(train["label"])
-    order = (by_class.cumcount() / by_class.transform("size")).sort_values(kind="stable").index
+    order = _shuffled_shares(train["label"], seed).sort_values(kind="stable").index
     kept = train.loc[sorted(order[:max_train_examples])].reset_index(drop=True)
-    notes = [
-        *tweets.notes,
-        f"train: {len(kept):,} of {len(train):,} tweets, stratified, seed {seed}",
-    ]
+    note = f"train: {len(kept):,} of {len(train):,} tweets, stratified, seed {seed}"
+    notes = [*tweets.notes, note]
     lost = set(train["label"]) - set(kept["label"])
     if lost:
-        notes.append(
-            f"train: no tweet is left of {', '.join(c for c in tweets.classes if c in lost)}"
-        )
+        names = ", ".join(name for name in tweets.classes if name in lost)
+        notes.append(f"train: no tweet is left of {names}")
     return replace(tweets, splits={**tweets.splits, "train": kept}, notes=notes)
 
 
@@ -199,22 +169,17 @@ def _read_mapping(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read_text_files(folder: Path) -> tuple[list[Row], dict[str, str], list[str]]:
-    """Rows, the class of each label, and what is to note."""
-    names, rows = _read_mapping(folder / "mapping.txt"), []
-    for split in HUB_FILES:
+def _read_text_files(folder: Path) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
+    """As `_read_csv`."""
+    names, tables = _read_mapping(folder / "mapping.txt"), []
+    for split in SPLITS:
         texts, labels = (read_lines(folder / f"{split}_{part}.txt") for part in ("text", "labels"))
-        require(
-            len(texts) == len(labels),
-            f"{split}_text.txt has {len(texts)} lines, {split}_labels.txt has {len(labels)}",
-            where=folder,
-            todo="give each tweet one line in both files",
-        )
-        rows += [
-            Row(split, f"{folder / split}_labels.txt, row {row}", text, label.strip())
-            for row, (text, label) in enumerate(zip(texts, labels, strict=True), 1)
-        ]
-    return rows, _numbered(names), []
+        what = f"{split}_text.txt has {len(texts)} lines, {split}_labels.txt has {len(labels)}"
+        todo = "give each tweet one line in both files"
+        require(len(texts) == len(labels), what, where=folder, todo=todo)
+        columns = {"split": split, "text": texts, "label": [label.strip() for label in labels]}
+        tables.append(numbered_rows(folder / f"{split}_labels.txt", columns))
+    return pd.concat(tables, ignore_index=True), _numbered(names), []
 
 
 def _numbered(names: tuple[str, ...]) -> dict[str, str]:
@@ -223,33 +188,23 @@ def _numbered(names: tuple[str, ...]) -> dict[str, str]:
 
 def _read_hub(
     folder: Path, default: tuple[str, ...]
-) -> tuple[list[Row], dict[str, str], list[str]]:
-    """Rows, the class of each label, and what is to note."""
-    rows, labels, given = [], [], {}
+) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
+    """As `_read_csv`; `default`: the classes where no file names them."""
+    tables, given = [], {}
     for split, name in HUB_FILES.items():
-        tweets, given[name] = _read_parquet(folder / name)
-        labels += [label for _, label in tweets]
-        rows += [
-            Row(
-                split,
-                f"{folder / name}, row {row}",
-                text,
-                "" if label is None else str(label).strip(),
-            )
-            for row, (text, label) in enumerate(tweets, 1)
-        ]
+        columns, given[name] = _read_parquet(folder / name)
+        tables.append(numbered_rows(folder / name, {"split": split, **columns}))
+    rows = pd.concat(tables, ignore_index=True)
     if (folder / "mapping.txt").exists():
         given = {name: names for name, names in given.items() if names}
         given["mapping.txt"] = _read_mapping(folder / "mapping.txt")
     classes = next(reversed(given.values()))
-    require(
-        set(given.values()) == {classes},
-        f"the class names differ: {given!s:.500}",
-        where=folder,
-        todo="take all files from one data set; correct mapping.txt or delete it",
-    )
-    names, notes = _hub_names(labels, classes, default, folder)
-    return rows, names, notes
+    todo = "take all files from one data set; correct mapping.txt or delete it"
+    what = f"the class names differ: {given!s:.500}"
+    require(set(given.values()) == {classes}, what, where=folder, todo=todo)
+    names, notes = _hub_names(rows["label"].tolist(), classes, default, folder)
+    labels = ["" if label is None else str(label).strip() for label in rows["label"]]
+    return rows.assign(label=labels), names, notes
 
 
 def _hub_names(
@@ -262,17 +217,14 @@ def _hub_names(
     if classes:
         return _numbered(classes), []
     highest = max((label for label in labels if isinstance(label, int)), default=-1)
-    require(
-        highest >= len(default) - 1,
-        f"no class names, and labels up to {highest}: that is not {', '.join(default)}",
-        where=folder,
-        todo="add mapping.txt: a line a class, its number, a tab, its name",
-    )
+    what = f"no class names, and labels up to {highest}: that is not {', '.join(default)}"
+    todo = "add mapping.txt: a line a class, its number, a tab, its name"
+    require(highest >= len(default) - 1, what, where=folder, todo=todo)
     return _numbered(default), [f"no file has class names: labels are {_numbered(default)}"]
 
 
-def _read_parquet(path: Path) -> tuple[list[tuple[object, object]], tuple[str, ...]]:
-    """Texts with labels of a parquet file, and the class names in the metadata of the hub."""
+def _read_parquet(path: Path) -> tuple[dict[str, list[object]], tuple[str, ...]]:
+    """Columns text and label of a parquet file, and the class names in the metadata of the hub."""
     from pyarrow import ArrowException, parquet
 
     kinds = (ArrowException, AttributeError, KeyError, OSError, TypeError, ValueError)
@@ -286,25 +238,13 @@ def _read_parquet(path: Path) -> tuple[list[tuple[object, object]], tuple[str, .
             raise ValueError(f"{absent} does not exist, the columns are {file.schema_arrow.names}")
         groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
         n_rows, n_bytes = file.metadata.num_rows, sum(group.total_byte_size for group in groups)
-        require(
-            n_rows <= MAX_ROWS and n_bytes <= MAX_BYTES,
-            f"too large: {n_rows:,} rows, {n_bytes:,} bytes uncompressed",
-            where=path,
-            todo=f"give at most {MAX_ROWS:,} rows and {MAX_BYTES:,} bytes",
-        )
+        what = f"too large: {n_rows:,} rows, {n_bytes:,} bytes uncompressed"
+        limits = f"give at most {MAX_ROWS:,} rows and {MAX_BYTES:,} bytes"
+        require(n_rows <= MAX_ROWS and n_bytes <= MAX_BYTES, what, where=path, todo=limits)
         table = file.read(columns=["text", "label"])
         metadata = json.loads((table.schema.metadata or {}).get(b"huggingface", "{}"))
         feature = metadata.get("info", {}).get("features", {}).get("label", {})
-        texts, labels = (table[name].to_pylist() for name in ("text", "label"))
-        return list(zip(texts, labels, strict=True)), tuple(feature.get("names", ()))
-
-
-def _frame(split: str, rows: list[Row], names: dict[str, str], folder: Path) -> pd.DataFrame:
-    own = [row for row in rows if row.split == split]
-    require(own, f"the {split} split is empty", where=folder, todo="give it at least one tweet")
-    ids = [f"{split}/{number}" for number in range(len(own))]
-    texts, labels = [row.text for row in own], [names[row.label] for row in own]
-    return pd.DataFrame({"id": ids, "text": texts, "label": labels})
+        return table.to_pydict(), tuple(feature.get("names", ()))
 
 
 def _class_notes(splits: dict[str, pd.DataFrame], classes: tuple[str, ...]) -> list[str]:
@@ -317,18 +257,15 @@ def _class_notes(splits: dict[str, pd.DataFrame], classes: tuple[str, ...]) -> l
 
 
 def _notes(splits: dict[str, pd.DataFrame]) -> list[str]:
-    notes, seen = [], set(splits["train"]["text"])
+    notes, train_texts = [], splits["train"]["text"]
     for split, frame in splits.items():
-        notes += kept_notes(
-            split,
-            {
-                "blank tweets": (frame["text"].map(str.strip) == "").sum(),
-                "exact duplicates of an earlier row": frame.duplicated(["text", "label"]).sum(),
-                "tweets over 280 characters": (
-                    frame["text"].map(len) > 280
-                ).sum(),  # the platform's limit
-                "tweets whose text is also in train": frame["text"].isin(seen).sum()
-                * (split != "train"),
-            },
-        )
+        text = frame["text"]
+        counts = {
+            "blank tweets": (text.map(str.strip) == "").sum(),
+            "exact duplicates of an earlier row": frame.duplicated(["text", "label"]).sum(),
+            "tweets over 280 characters": (text.map(len) > MAX_CHARACTERS).sum(),
+        }
+        if split != "train":
+            counts["tweets whose text is also in train"] = text.isin(train_texts).sum()
+        notes += kept_notes(split, counts)
     return notes

@@ -210,9 +210,8 @@ def test_question_type_reads_no_folder_and_no_absent_file(tmp_path, capsys):
 def test_an_optional_column_may_be_absent_but_not_nearly_right(tmp_path):
     path, columns = tmp_path / "own.csv", {"text": {"text"}, "split": {"split"}}
     path.write_text("text,label\na,b\n")
-    assert datafiles.read_table(path, columns, optional="split").rows() == [
-        (f"{path}, row 2", {"text": "a"})
-    ]
+    rows = datafiles.read_table(path, columns, optional="split").rows()
+    assert rows.to_dict("records") == [{"where": f"{path}, row 2", "text": "a"}]
     path.write_text("text,splits\na,train\n")
     with pytest.raises(InputError, match="0 columns for split: .*nearly right: 'splits'"):
         datafiles.read_table(path, columns, optional="split").rows()
