@@ -1,4 +1,4 @@
-"""A run's folder: claimed, written beside, swapped in, recovered; what this project did not make is never touched."""
+"""A run's folder: claimed, written beside, swapped in, recovered; what isn't ours stays as it is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -46,13 +46,15 @@ _HERE = -100  # AT_FDCWD: relative to the working directory
 OTHER_PLACE = "choose another place: --out for one run, HW2_RUNS for all"
 
 
-# ---------------------------------------------------------------------------------------------- checksums
+# ---------------------------------------------------------------------------------------- checksums
 def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder, by its relative name; hidden ones and the record itself are left out."""
-    files = sorted(f for f in folder.rglob("*") if f.is_file())
-    names = [(str(f.relative_to(folder).as_posix()), f) for f in files]
-    kept = [(n, f) for n, f in names if not n.startswith((".", "result.json", "part.json"))]
-    return {name: _sha256(file) for name, file in kept}
+    """SHA-256 of every file below a folder, by its relative name.
+
+    Hidden ones and the record itself are left out.
+    """
+    files = {f.relative_to(folder).as_posix(): f for f in sorted(folder.rglob("*")) if f.is_file()}
+    left_out = (".", "result.json", "part.json")
+    return {name: _sha256(f) for name, f in files.items() if not name.startswith(left_out)}
 
 
 def _sha256(file: Path) -> str:
@@ -89,7 +91,7 @@ def put_file(path: Path, data: bytes) -> None:
         raise
 
 
-# --------------------------------------------------------------------------------- what is ours
+# ------------------------------------------------------------------------------------- what is ours
 def run_field(folder: Path, name: str) -> Any:
     """A field of the record in a folder, or None where there is no readable one."""
     record = _record(folder)
@@ -116,13 +118,12 @@ def notebook_of(folder: Path) -> str | None:
     return str(record["run"]["notebook"]) if record else None
 
 
-def foreign_files(folder: Path, most: int = 5) -> list[str]:
-    """The first of the files, folders and links in a folder that no run of ours wrote there."""
+def foreign_files(folder: Path) -> list[str]:
+    """The first five files, folders and links in a folder that no run of ours wrote there."""
     record = _record(folder)
-    ended = record is not None and record["run"].get("status") in ("complete", "failed")
-    listed = record.get("files") if record and ended else None
-    listed = listed if isinstance(listed, dict) else {}
-    return list(islice(_foreign(folder, listed), most))
+    has_ended = record is not None and record["run"].get("status") in ("complete", "failed")
+    listed = record.get("files") if has_ended else None
+    return list(islice(_foreign(folder, listed if isinstance(listed, dict) else {}), 5))
 
 
 def _foreign(folder: Path, listed: Mapping[str, str]) -> Iterator[str]:
@@ -133,14 +134,14 @@ def _foreign(folder: Path, listed: Mapping[str, str]) -> Iterator[str]:
             named = [(f"{entry.name}/{e.name}", e) for e in inside]
         else:
             named = [(entry.name, entry)]
-        yield from (name for name, e in named if not _is_own(name, e, listed))
+        yield from (name for name, e in named if not _is_a_runs(name, e, listed))
 
 
-def _is_own(name: str, entry: os.DirEntry[str], listed: Mapping[str, str]) -> bool:
+def _is_a_runs(name: str, entry: os.DirEntry[str], listed: Mapping[str, str]) -> bool:
     if not entry.is_file(follow_symlinks=False):
         return False
     if name == STAMP:
-        return entry.stat(follow_symlinks=False).st_size == 0
+        return entry.stat().st_size == 0
     if not _LISTED.fullmatch(name):
         return bool(_ALWAYS.fullmatch(name))
     return not listed or name in listed or _sha256(Path(entry)) in listed.values()
@@ -172,7 +173,7 @@ def failed_place(run_dir: Path) -> Path:
     return run_dir.with_name(f"{run_dir.name}.failed")
 
 
-# ---------------------------------------------------------------------------------------------- claims
+# ------------------------------------------------------------------------------------------- claims
 def claim(run_dir: Path, notebook: str) -> AcquireReturnProxy:
     """The run folder's lock: two runs never write into one folder; a killed run gives it free.
 
@@ -188,8 +189,8 @@ def claim(run_dir: Path, notebook: str) -> AcquireReturnProxy:
     for place in (run_dir, failed):
         _check_place(place, notebook)
     todo = "rename it, or choose another folder with --out"
-    complete = run_field(failed, "status") == "complete"
-    require(not complete, "this folder holds a complete run", where=failed, todo=todo)
+    is_complete = run_field(failed, "status") == "complete"
+    require(not is_complete, "this folder holds a complete run", where=failed, todo=todo)
     check_writable(paths.RUNS / "parts")
     lock = run_dir.with_name(f".{run_dir.name}.lock")
     todo = "wait for it, or choose another folder with --out"
@@ -248,7 +249,7 @@ def _writing(place: Path) -> Iterator[None]:
         yield
 
 
-# ---------------------------------------------------------------------------------------------- swaps
+# -------------------------------------------------------------------------------------------- swaps
 def swap_in(folder: Path, run_dir: Path) -> None:
     """Puts a finished run in its place, after what killed runs left there is put right.
 
@@ -322,13 +323,13 @@ def recover(run_dir: Path, *, but: Path | None = None) -> None:
     Only the claim's holder may. What the version before this set aside may be anybody's, by its
     name: it is read, never moved or deleted.
     """
-    aside, earlier, beside = (_siblings(run_dir, k) for k in (_ASIDE, _EARLIER_ASIDE, _BESIDE))
-    beside = [folder for folder in beside if folder != but]
-    if (aside or earlier) and _is_vacant(run_dir):
-        whole = [f for f in [*aside, *beside] if run_field(f, "status") == "complete"]
-        if whole:
+    aside = _siblings(run_dir, _ASIDE)
+    beside = [folder for folder in _siblings(run_dir, _BESIDE) if folder != but]
+    was_interrupted = aside or _siblings(run_dir, _EARLIER_ASIDE)
+    if was_interrupted and _is_vacant(run_dir):
+        if complete := _complete([*aside, *beside]):
             _remove(run_dir, _is_vacant)  # an empty one: the engine makes it for its stamp
-            whole[-1].rename(run_dir)
+            complete[-1].rename(run_dir)
     for left in [*aside, *beside]:
         _remove(left, _holds_only_a_runs_files)
 
@@ -338,8 +339,8 @@ def _siblings(run_dir: Path, kind: re.Pattern[str]) -> list[Path]:
     start = f"{run_dir.name}."
     with suppress(OSError):
         names = sorted(n for n in os.listdir(run_dir.parent) if n.startswith(start))
-        found = [run_dir.with_name(n) for n in names if kind.fullmatch(n[len(run_dir.name) :])]
-        return [folder for folder in found if _holds_only_a_runs_files(folder)]
+        ours = [run_dir.with_name(n) for n in names if kind.fullmatch(n[len(run_dir.name) :])]
+        return [folder for folder in ours if _holds_only_a_runs_files(folder)]
     return []
 
 
@@ -351,20 +352,24 @@ def _holds_only_a_runs_files(folder: Path) -> bool:
 
 
 def readable(run_dir: Path) -> Path:
-    """Where a run is to be read: its place, or, while a swap is interrupted, where the swap left it. Moves nothing."""
+    """Where a run is to be read: its place, or where an interrupted swap left it. Moves nothing."""
     if (run_dir / "result.json").is_file():
         return run_dir
     place = run_dir.resolve()
-    aside = [f for kind in (_EARLIER_ASIDE, _ASIDE) for f in _siblings(place, kind)]
-    whole = [folder for folder in aside if run_field(folder, "status") == "complete"]
-    return whole[-1] if whole else run_dir
+    aside = [*_siblings(place, _EARLIER_ASIDE), *_siblings(place, _ASIDE)]
+    complete = _complete(aside)
+    return complete[-1] if complete else run_dir
 
 
-def identity(folder: Path) -> tuple[int, ...] | None:
-    """What tells a folder from another one that comes into its place; None without one."""
+def _complete(places: Iterable[Path]) -> list[Path]:
+    return [place for place in places if run_field(place, "status") == "complete"]
+
+
+def identity(place: Path) -> tuple[int, ...] | None:
+    """What tells a file or folder from another one that comes into its place; None without one."""
     with suppress(OSError):
-        found = folder.stat()
-        return found.st_dev, found.st_ino, found.st_ctime_ns, found.st_mtime_ns
+        stat = place.stat()
+        return stat.st_dev, stat.st_ino, stat.st_ctime_ns, stat.st_mtime_ns
     return None
 
 

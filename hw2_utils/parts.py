@@ -9,13 +9,13 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 from hw2_utils import folders, keys, paths
-from hw2_utils.errors import Hw2Error
+from hw2_utils.errors import Hw2Error, explained
 
 SCHEMA = 2  # of part.json; parts of earlier versions are never read
 OLDER = "older version"
@@ -49,9 +49,9 @@ def part(
     }
     folder = paths.RUNS / "parts" / keys.digest(key)[:32]
     fresh = os.environ.get(paths.FRESH) == "1"
-    found = None if fresh else _read_or_set_aside(folder)
-    result = found or _compute(label, lambda: function(**inputs), folder, replace=fresh)
-    print(f"{'reused  ' if found else 'computed'} {label} (part {folder.name[:8]})")
+    kept = None if fresh else _read_or_set_aside(folder)
+    result = kept or _compute(label, lambda: function(**inputs), folder, replace=fresh)
+    print(f"{'reused  ' if kept else 'computed'} {label} (part {folder.name[:8]})")
     return result
 
 
@@ -74,16 +74,14 @@ def read(folder: Path) -> dict[str, Any]:
 
 def _about(folder: Path) -> dict[str, Any]:
     """What part.json says, held against its checksum."""
-    try:
+    about, whole = None, False
+    with suppress(ValueError):
         about, whole = folders.read_sealed(folder / "part.json")
-    except ValueError as error:
-        raise Hw2Error("part.json isn't what was written", where=folder) from error
-    names = set(about) if isinstance(about, dict) else {"schema"}
-    if not whole and names & {"schema", "checksum"}:
-        raise Hw2Error("part.json isn't what was written", where=folder)
-    if not whole or about["schema"] != SCHEMA:
-        raise Hw2Error(OLDER, where=folder)
-    return about
+    if whole and about["schema"] == SCHEMA:
+        return about
+    had_no_seal_yet = isinstance(about, dict) and not about.keys() & {"schema", "checksum"}
+    what = OLDER if whole or had_no_seal_yet else "part.json isn't what was written"
+    raise Hw2Error(what, where=folder)
 
 
 def _read_or_set_aside(folder: Path) -> dict[str, Any] | None:
@@ -110,11 +108,11 @@ def _compute(
     label: str, compute: Callable[[], dict[str, Any]], folder: Path, *, replace: bool
 ) -> dict[str, Any]:
     beside = folder.with_name(f"{folder.name}.tmp-{uuid.uuid4().hex}")
-    with _written(folder):  # said before hours of training, not after
+    with _writing(folder):  # said before hours of training, not after
         beside.mkdir(parents=True)
         beside.rmdir()
     result = compute()
-    with _written(folder):
+    with _writing(folder):
         try:
             _write(label, result, beside)
             # as a later run will read it, so that a reused part can't differ from a fresh one
@@ -135,15 +133,10 @@ def _write(label: str, result: Mapping[str, Any], beside: Path) -> None:
     folders.write_sealed(beside / "part.json", about)
 
 
-@contextmanager
-def _written(folder: Path) -> Iterator[None]:
-    """Turns a failure to write into one message."""
-    try:
-        yield
-    except OSError as error:
-        todo = "free disk space, check permissions, or choose another place: HW2_RUNS"
-        what = f"the part can't be written ({error.strerror or error})"
-        raise Hw2Error(what, where=folder.parent, todo=f"{todo} (now {paths.RUNS})") from error
+def _writing(folder: Path) -> AbstractContextManager[None]:
+    todo = "free disk space, check permissions, or choose another place: HW2_RUNS"
+    todo = f"{todo} (now {paths.RUNS})"
+    return explained("the part can't be written", OSError, where=folder.parent, todo=todo)
 
 
 def _never(folder: Path) -> bool:
@@ -156,24 +149,23 @@ def list_parts() -> list[dict[str, Any]]:
 
     The status is "kept", "damaged", "older version", "set aside", "unfinished" or "replaced".
     """
-    kept = sorted(folder for folder in (paths.RUNS / "parts").glob("*") if is_part(folder))
-    return [{"part": folder.name, **_row(folder)} for folder in kept]
+    return [_row(folder) for folder in sorted((paths.RUNS / "parts").glob("*")) if is_part(folder)]
 
 
 def _row(folder: Path) -> dict[str, Any]:
-    label = ""
     kinds = {".tmp-": "unfinished", ".damaged-": "set aside", ".old-": "replaced"}
     status = next((status for mark, status in kinds.items() if mark in folder.name), "kept")
-    size = 0
+    row = {"part": folder.name, "label": "", "bytes": 0, "status": status}
     try:
-        size = sum(file.stat().st_size for file in folder.iterdir())
-        label = _about(folder)["label"]
+        row["bytes"] = sum(file.stat().st_size for file in folder.iterdir())
+        row["label"] = _about(folder)["label"]
         read(folder)
     except (Hw2Error, OSError) as error:
-        older = isinstance(error, Hw2Error) and error.what == OLDER
-        status = "damaged" if status == "kept" else status
-        status = OLDER if older else status
-    return {"label": label, "bytes": size, "status": status}
+        if getattr(error, "what", "") == OLDER:
+            row["status"] = OLDER
+        elif status == "kept":
+            row["status"] = "damaged"
+    return row
 
 
 def prune(used: set[str]) -> dict[str, int]:
