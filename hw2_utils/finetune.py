@@ -1,4 +1,7 @@
-"""Sentiment fine-tuning by Hugging Face's Trainer, full or with LoRA: the same recipe, seeds and data order for both."""
+"""Sentiment fine-tuning by Hugging Face's Trainer, full or with LoRA.
+
+Recipe, seeds and order of the data are the same for both.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import math
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +34,8 @@ if TYPE_CHECKING:
 EVAL_BATCH_SIZE = 64
 N_MEMORY_STEPS = 4
 HEADS = ("classifier", "score")  # names that PEFT trains whole in a classifier, unasked
-Rate = (
-    float | tuple[float, float]
-)  # one learning rate, or LoRA+'s two (Hayou et al. 2024, arXiv 2402.12354): of A, of B
+# One learning rate, or LoRA+'s two (Hayou et al. 2024, arXiv 2402.12354): of A, of B.
+Rate = float | tuple[float, float]
 
 
 def tokenizer(model: Model) -> PreTrainedTokenizerBase:
@@ -65,7 +67,7 @@ def tokenise(
 ) -> Dataset:
     """Token ids without padding, labels as class indices, rows in order.
 
-    `max_length` is always explicit: a tokenizer without a length of its own would neither cut nor pad.
+    `max_length` is always explicit: a tokenizer without a length of its own wouldn't cut.
     """
     from datasets import Dataset
 
@@ -157,18 +159,21 @@ def _draw_again(network: Any, names: Sequence[str], *, seed: int) -> None:
 
 
 def count_parameters(network: nn.Module) -> dict[str, int]:
-    """`params_total` and `params_trainable`; with PEFT the head counts twice: frozen original and trained copy."""
+    """`params_total` and `params_trainable`.
+
+    With PEFT the head counts twice: the frozen original and its trained copy.
+    """
     return {
-        "params_total": sum(p.numel() for p in network.parameters()),
-        "params_trainable": sum(p.numel() for p in network.parameters() if p.requires_grad),
+        "params_total": network.num_parameters(),
+        "params_trainable": network.num_parameters(only_trainable=True),
     }
 
 
 def with_lora(network: nn.Module, peft_config: PeftConfig | None) -> nn.Module:
     """The network itself, or wrapped by PEFT (adapters start at B = 0, so its output is unchanged).
 
-    Raises InputError for what `check_lora` refuses, and where PEFT finds no layer to adapt, or would leave new weights
-    at random.
+    Raises InputError for what `check_lora` refuses, and where PEFT finds no layer to adapt, or
+    would leave new weights at random.
     """
     from peft import get_peft_model
 
@@ -176,17 +181,17 @@ def with_lora(network: nn.Module, peft_config: PeftConfig | None) -> nn.Module:
         return network
     check_lora(network, peft_config)
     names, new = linear_names(network), getattr(network, "new_weights", ())
-    with explained(
-        "LoRA doesn't find its layers in this model",
-        ValueError,
-        where="lora_targets",
-        todo=f"name layers in lora_targets; this model has {', '.join(names)}",
-    ):
-        # a copy: PEFT writes the model's folder, and lists in an order that changes by process, into it
+    what = "LoRA doesn't find its layers in this model"
+    todo = f"name layers in lora_targets; this model has {', '.join(names)}"
+    with explained(what, ValueError, where="lora_targets", todo=todo):
+        # a copy: PEFT writes the model's folder into it, and lists in an order that changes
         wrapped = get_peft_model(network, copy.deepcopy(peft_config))
-    saved = {name.partition(".modules_to_save.")[0] for name, _ in wrapped.named_parameters()}
-    prefix = "base_model.model."
-    at_random = [n for n in new if not any(f"{prefix}{n}".startswith(f"{s}.") for s in saved)]
+    trained = {
+        name.replace(".modules_to_save.default", "")
+        for name, weights in wrapped.named_parameters()
+        if weights.requires_grad
+    }
+    at_random = [name for name in new if f"base_model.model.{name}" not in trained]
     modules = dict.fromkeys("pooler" if ".pooler." in n else n.split(".")[0] for n in at_random)
     require(
         not at_random,
@@ -199,7 +204,7 @@ def with_lora(network: nn.Module, peft_config: PeftConfig | None) -> nn.Module:
 
 
 def check_lora(network: nn.Module, config: PeftConfig) -> None:
-    """Raises InputError for names that PEFT would pass over or take twice, and for a rank that no update can have."""
+    """Raises InputError for names that PEFT would pass over or take twice, and too high a rank."""
     save, targets = sorted(config.modules_to_save or ()), sorted(config.target_modules or ())
     _check_saved(network, save)
     adapted = _adapted(network, targets, save)
@@ -216,20 +221,22 @@ def check_lora(network: nn.Module, config: PeftConfig) -> None:
 
 
 def _check_saved(network: nn.Module, names: Sequence[str]) -> None:
-    """Each name must mean modules that have weights, none of them a part of another one that is trained whole."""
-    there = {n: m for n, m in network.named_modules() if n and _is_trainable(m)}
+    """Each name must mean modules that have weights, none inside one that is trained whole."""
+    trainable = [name for name, module in network.named_modules() if name and _is_trainable(module)]
     unknown = [
-        n for n in names if not _meant(network, n) or not there.keys() >= {*_whole(network, [n])}
+        name
+        for name in names
+        if not _meant(network, name) or not {*_whole(network, [name])} <= {*trainable}
     ]
-    own = dict.fromkeys(part for name in there for part in name.split(".") if not part.isdigit())
+    words = dict.fromkeys(w for name in trainable for w in name.split(".") if not w.isdigit())
     require(
         not unknown,
         f"no module that can be trained is named {', '.join(unknown)}",
         where="parameter lora_save",
-        todo=f"this model has {', '.join(own)}",
+        todo=f"this model has {', '.join(words)}",
     )
     whole = _whole(network, [*names, *HEADS]) if names else []
-    inner = [name for name in whole if _is_inside(name, [w for w in whole if w != name])]
+    inner = [name for name in whole if _is_inside(name, {*whole} - {name})]
     require(
         not inner,
         f"{', '.join(inner[:3])} would be trained twice, alone and in the module around it",
@@ -241,7 +248,10 @@ def _check_saved(network: nn.Module, names: Sequence[str]) -> None:
 def _adapted(
     network: nn.Module, targets: Sequence[str], save: Sequence[str]
 ) -> dict[str, nn.Module]:
-    """The layers that get an adapter. Each of `targets` must mean some, all linear, and none that is trained whole."""
+    """The layers that get an adapter.
+
+    Each of `targets` must mean some, all linear, and none that is trained whole.
+    """
     from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as DEFAULTS
 
     default = DEFAULTS.get(network.config.model_type, ())
@@ -253,34 +263,32 @@ def _adapted(
         where="parameter lora_targets",
         todo=f"this model has {', '.join(linear_names(network))}",
     )
-    saved, whole = (_whole(network, names) for names in (save, [*save, *HEADS]))
-    twice = [n for found in layers.values() for n in found if _is_inside(n, saved)]
-    twice += [
-        n for n, found in layers.items() if found and all(_is_inside(m, whole) for m in found)
-    ]
+    saved, whole = _whole(network, save), _whole(network, [*save, *HEADS])
+    meant = {name: module for modules in layers.values() for name, module in modules.items()}
+    adapted = {name: module for name, module in meant.items() if not _is_inside(name, whole)}
+    twice = [name for name in meant if _is_inside(name, saved)]
+    twice += [name for name in layers if layers[name] and not layers[name].keys() & adapted.keys()]
     require(
         not twice,
         f"{', '.join(twice[:3])} would be adapted and trained whole",
         where="parameters lora_targets and lora_save",
         todo="name a layer in one of them; the head is trained whole anyway",
     )
-    found = {name: module for modules in layers.values() for name, module in modules.items()}
-    return {name: module for name, module in found.items() if not _is_inside(name, whole)}
+    return adapted
 
 
 def _meant(network: nn.Module, name: str) -> dict[str, nn.Module]:
-    """The modules that PEFT adapts by a name: the one so named, or those whose name ends in a dot and it."""
-    modules = dict(network.named_modules())
-    return {n: m for n, m in modules.items() if n == name or n.endswith(f".{name}")}
+    """The modules that PEFT adapts by a name: those so named, alone or after a dot."""
+    return {n: m for n, m in network.named_modules() if f".{n}".endswith(f".{name}")}
 
 
 def _whole(network: nn.Module, names: Sequence[str]) -> list[str]:
-    """The modules that PEFT trains whole by these names: all whose own name ends so, with or without a dot."""
+    """The modules that PEFT trains whole by these names: all whose name ends so, dot or not."""
     return [name for name, _ in network.named_modules() if name.endswith(tuple(names))]
 
 
-def _is_inside(name: str, modules: Sequence[str]) -> bool:
-    return any(name == module or name.startswith(f"{module}.") for module in modules)
+def _is_inside(name: str, modules: Iterable[str]) -> bool:
+    return any(f"{name}.".startswith(f"{module}.") for module in modules)
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -308,12 +316,17 @@ def linear_names(network: nn.Module) -> list[str]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all methods of a comparison share, beside their learning rate; all else is the Trainer's default."""
+    """What all methods of a comparison share, beside their learning rate.
+
+    All else is the Trainer's default. `max_length` is explicit, in tokens, since a tokenizer
+    without a length of its own would neither cut nor pad; `bf16` is autocast to bfloat16 on a GPU,
+    while a CPU always trains in float32.
+    """
 
     epochs: float
     batch_size: int
-    max_length: int  # tokens; explicit, since a tokenizer without a length of its own would neither cut nor pad
-    bf16: bool  # autocast to bfloat16 on a GPU; a CPU always trains in float32
+    max_length: int
+    bf16: bool
     device: str
 
 
@@ -327,29 +340,27 @@ def trainer(
     seed: int,
     folder: str,
 ) -> Any:
-    """Hugging Face's Trainer, its defaults kept but for these; batches of equal lengths, so little of them is padding."""
+    """Hugging Face's Trainer, its defaults kept but for these.
+
+    Batches hold texts of like lengths, so little of them is padding.
+    """
     import torch
     from peft.optimizers import create_loraplus_optimizer
-    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+    from transformers import Trainer, TrainingArguments
     from transformers.trainer_pt_utils import LengthGroupedSampler
 
     class ShuffledBatches(LengthGroupedSampler):
-        """The library's batches of equal lengths in random order: its own, from long to short, end on the shortest texts alone."""
+        """The library's batches of like lengths, in random order but for an unfull last one.
+
+        The library's own order, from long to short, ends on the shortest texts alone.
+        """
 
         def __iter__(self) -> Iterator[int]:
-            order = torch.tensor(list(super().__iter__()))
-            n = (
-                len(order) // self.batch_size * self.batch_size
-            )  # a last batch that isn't full stays the last
-            batches = order[:n].view(-1, self.batch_size)
-            return iter(
-                [
-                    *batches[torch.randperm(len(batches), generator=self.generator)]
-                    .flatten()
-                    .tolist(),
-                    *order[n:].tolist(),
-                ]
-            )
+            batches = torch.tensor([*super().__iter__()]).split(self.batch_size)
+            n_full = len(self) // self.batch_size
+            at_random = torch.randperm(n_full, generator=self.generator).tolist()
+            for k in [*at_random, *range(n_full, len(batches))]:
+                yield from batches[k].tolist()
 
     class GroupedTrainer(Trainer):
         def _get_train_sampler(self, train_dataset: Dataset) -> LengthGroupedSampler:
@@ -372,9 +383,7 @@ def trainer(
         learning_rate=learning_rate,
         seed=seed,
         data_seed=seed,
-        eval_strategy="no",
         save_strategy="no",
-        report_to="none",
         disable_tqdm=True,
         label_names=["labels"],
         logging_steps=0.01,  # a hundred points: each is a wait for the GPU
@@ -389,7 +398,6 @@ def trainer(
         train_dataset=train,
         processing_class=tok,
         optimizers=(optimizer, None),
-        data_collator=DataCollatorWithPadding(tok) if tok else None,
     )
 
 
@@ -402,9 +410,10 @@ def train(
     learning_rate: Rate,
     seed: int,
 ) -> dict[str, Any]:
-    """Trains in place; returns `train_time_s` (evaluation and saving are outside), `samples_per_s` and the loss curve.
+    """Trains in place; returns `train_time_s`, `samples_per_s`, `timing_note` and the loss `curve`.
 
-    Raises Hw2Error when the loss is no number, or memory runs out.
+    Evaluation and saving are outside the time. Raises Hw2Error when the loss is no number, or
+    memory runs out.
     """
     import transformers
 
@@ -413,25 +422,16 @@ def train(
             network, data, tok, recipe, learning_rate=learning_rate, seed=seed, folder=folder
         )
         run.remove_callback(transformers.PrinterCallback)
-        if (
-            not paths.under_runner()
-        ):  # a bar with the time left, without the library's hundred lines of losses
-            run.add_callback(
-                type(
-                    "Progress", (transformers.ProgressCallback,), {"on_log": lambda *_, **__: None}
-                )
-            )
+        if not paths.under_runner():
+            run.add_callback(_bar_alone())
         transformers.set_seed(seed)
         with timing.memory_explained(recipe.batch_size), timing.timed(recipe.device) as clock:
             run.train()
-        log = [(entry["step"], entry["loss"]) for entry in run.state.log_history if "loss" in entry]
-    bad = [step for step, loss in log if not math.isfinite(loss)]
-    if bad:
-        raise Hw2Error(
-            f"the training loss is no number at step {bad[0]}",
-            where=f"learning_rate {learning_rate}",
-            todo="lower learning_rate",
-        )
+    log = [(entry["step"], entry["loss"]) for entry in run.state.log_history if "loss" in entry]
+    for step, loss in log:
+        if not math.isfinite(loss):
+            what = f"the training loss is no number at step {step}"
+            raise Hw2Error(what, where=f"learning_rate {learning_rate}", todo="lower learning_rate")
     n_samples = min(len(data) * recipe.epochs, run.state.global_step * recipe.batch_size)
     return {
         "train_time_s": clock.time_s,
@@ -441,28 +441,38 @@ def train(
     }
 
 
+def _bar_alone() -> type:
+    """The library's bar with the time left, without its hundred lines of losses."""
+    import transformers
+
+    silent = {"on_log": lambda *_, **__: None}
+    return type("Progress", (transformers.ProgressCallback,), silent)
+
+
 def log_probs(
     network: nn.Module, data: Dataset, tok: PreTrainedTokenizerBase, *, device: str
 ) -> np.ndarray:
-    """Log-probabilities float32 [n, n_classes] in the data's own order; batches run from the shortest text to the longest."""
+    """Log-probabilities float32 [n, n_classes] in the data's order.
+
+    Batches run from the shortest text to the longest. Raises Hw2Error for one that is no number.
+    """
     import torch
 
     network.eval().to(device)
     ids = data["input_ids"]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    out: np.ndarray | None = None
+    batches = [order[i : i + EVAL_BATCH_SIZE] for i in range(0, len(order), EVAL_BATCH_SIZE)]
+    by_length = []
     with torch.inference_mode():
-        for start in range(0, len(order), EVAL_BATCH_SIZE):
-            rows = order[start : start + EVAL_BATCH_SIZE]
+        for rows in batches:
             batch = tok.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt").to(device)
-            found = torch.log_softmax(network(**batch).logits.float(), dim=-1).cpu().numpy()
-            out = np.empty((len(ids), found.shape[1]), np.float32) if out is None else out
-            out[rows] = found
-    if out is None or not np.isfinite(out).all():
-        raise Hw2Error(
-            "the model's outputs are no numbers", where="prediction", todo="lower learning_rate"
-        )
-    return out
+            logits = network(**batch).logits.float()
+            by_length.append(torch.log_softmax(logits, dim=-1).cpu().numpy())
+    scores = np.concatenate(by_length)
+    if not np.isfinite(scores).all():
+        what = "the model's outputs are no numbers"
+        raise Hw2Error(what, where="prediction", todo="lower learning_rate")
+    return scores[np.argsort(order)]
 
 
 def fine_tune(
@@ -476,23 +486,26 @@ def fine_tune(
     method: str,
     seed: int,
 ) -> dict[str, Any]:
-    """One training of one method and seed: counts, times, learning curve, predictions on val and test, sizes on disk."""
+    """One training of one method and seed.
+
+    Returns counts of parameters, times, the learning curve, predictions on val and test, and the
+    size on disk.
+    """
     tok = tokenizer(model)
     network = with_lora(classifier(model, classes=classes, seed=seed), peft_config)
     counts = count_parameters(network)
     data = {
-        s: tokenise(f, tok, classes=classes, max_length=recipe.max_length)
-        for s, f in splits.items()
+        split: tokenise(frame, tok, classes=classes, max_length=recipe.max_length)
+        for split, frame in splits.items()
     }
     trained = train(network, data["train"], tok, recipe, learning_rate=learning_rate, seed=seed)
     with timing.timed(recipe.device) as evaluation:
         scores = {
-            s: log_probs(network, data[s], tok, device=recipe.device) for s in ("val", "test")
+            split: log_probs(network, data[split], tok, device=recipe.device)
+            for split in ("val", "test")
         }
-    frames = [
-        prediction_frame(splits[s], scores[s], method=method, seed=seed, split=s, classes=classes)
-        for s in scores
-    ]
+    about = {"method": method, "seed": seed, "classes": classes}
+    frames = [prediction_frame(splits[s], found, split=s, **about) for s, found in scores.items()]
     return {
         **counts,
         **trained,
@@ -521,9 +534,10 @@ def training_memory(
     peft_config: PeftConfig | None,
     learning_rate: Rate,
 ) -> dict[str, float]:
-    """Memory of a training, in MiB above the libraries: weights, gradients, optimizer and activations.
+    """Memory of a training, in MiB above the libraries: weights, gradients, optimizer, activations.
 
-    Runs the longest texts first, so that few steps reach the peak of an epoch. Call it through `timing.in_child`.
+    Runs the longest texts first, so that few steps reach the peak of an epoch. Call it through
+    `timing.in_child`.
     """
     tok, recipe = tokenizer(model), replace(recipe, epochs=1)
     data = tokenise(frame, tok, classes=classes, max_length=recipe.max_length)
@@ -533,11 +547,8 @@ def training_memory(
     with timing.measure(recipe.device) as memory:
         network = with_lora(classifier(model, classes=classes, seed=0), peft_config)
         train(network, data, tok, recipe, learning_rate=learning_rate, seed=0)
-    return {
-        name: value
-        for name, value in vars(memory).items()
-        if name.endswith("_mib") and value is not None
-    }
+    sizes = {name: value for name, value in vars(memory).items() if name.endswith("_mib")}
+    return {name: value for name, value in sizes.items() if value is not None}
 
 
 def memory_in_child(**inputs: Any) -> dict[str, float]:
@@ -546,7 +557,7 @@ def memory_in_child(**inputs: Any) -> dict[str, float]:
 
 
 def _import_libraries(model: Model, recipe: Recipe) -> None:
-    """Loads the code of the model and the Trainer without any weights, so that it isn't counted as their memory."""
+    """Loads the code of the model and the Trainer without weights: it isn't counted as memory."""
     import torch
     import transformers
 
@@ -559,10 +570,9 @@ def _import_libraries(model: Model, recipe: Recipe) -> None:
         trainer(torch.nn.Linear(1, 1), [], None, recipe, learning_rate=0.1, seed=0, folder=folder)
 
 
-# ---------------------------------------------------------------------------------------------- one comparison
-Methods = Mapping[
-    str, tuple["PeftConfig | None", Rate]
-]  # name: PEFT configuration (None = full), learning rate
+# -------------------------------------------------------------------------------- one comparison
+# Name of a method -> its PEFT configuration (None = full), its learning rate.
+Methods = Mapping[str, tuple["PeftConfig | None", Rate]]
 TIMES = ["train_time_s", "samples_per_s", "eval_time_s", "save_time_s"]
 
 
@@ -574,69 +584,63 @@ def run_methods(
     *,
     classes: Sequence[str],
 ) -> pd.DataFrame:
-    """Trains each (method, seed) as one part; predictions and costs go on record. Returns the learning curves."""
-    settings, curves = run.settings, []
-    recipe = _recipe(run)
+    """Trains each (method, seed) as one part; predictions and costs go on record.
+
+    Returns the learning curves: step, loss, method, seed.
+    """
+    recipe, curves = _recipe(run), []
     if cut := n_truncated(splits["train"], tokenizer(model), max_length=recipe.max_length):
         run.note(f"{cut} training tweets are longer than {recipe.max_length} tokens and were cut")
+    common = {"model": model, "splits": splits, "recipe": recipe, "classes": classes}
     for method, (peft_config, learning_rate) in methods.items():
+        common |= {"peft_config": peft_config, "learning_rate": learning_rate, "method": method}
         results = {}
-        for seed in settings.seeds:
-            inputs = {
-                "model": model,
-                "splits": splits,
-                "recipe": recipe,
-                "classes": classes,
-                "peft_config": peft_config,
-                "learning_rate": learning_rate,
-                "method": method,
-                "seed": seed,
-            }
-            label = f"{method} {seed}"
-            results[seed] = result = run.part(label, fine_tune, inputs, measured=True)
+        for seed in run.settings.seeds:
+            inputs = {**common, "seed": seed}
+            result = run.part(f"{method} {seed}", fine_tune, inputs, measured=True)
+            results[seed] = result
             curves.append(result["curve"].assign(method=method, seed=seed))
             file = f"{method}-seed{seed}"
             run.add_predictions(result["predictions"], file=file, classes=classes)
             if result["timing_note"]:
                 run.note(f"{method}, seed {seed}: {result['timing_note']}")
                 run.disturbed.append(method)
-        for name in TIMES:
-            times = {seed: result[name] for seed, result in results.items()}
-            run.add_metrics(
-                {"method": method, "split": "train", "seed": seed, "name": name, "value": value}
-                for seed, value in {**times, None: np.mean(list(times.values()))}.items()
-            )
-        first = results[settings.seeds[0]]
-        run.add_metrics(
-            {"method": method, "split": "train", "name": name, "value": first[name]}
-            for name in ("params_total", "params_trainable", "checkpoint_mib")
-        )
-    run.add_predictions(
-        majority_baseline(splits, classes=classes), file="majority", classes=classes
-    )
+        run.add_metrics(_costs(method, results))
+    blind = majority_baseline(splits, classes=classes)
+    run.add_predictions(blind, file="majority", classes=classes)
     return pd.concat(curves, ignore_index=True)
+
+
+def _costs(method: str, results: Mapping[int, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Tidy rows: times of each seed and their mean, and what is the same for all seeds."""
+    about = {"method": method, "split": "train"}
+    for name in TIMES:
+        times = {seed: result[name] for seed, result in results.items()}
+        for seed, value in {**times, None: np.mean(list(times.values()))}.items():
+            yield {**about, "seed": seed, "name": name, "value": value}
+    first = next(iter(results.values()))
+    for name in ("params_total", "params_trainable", "checkpoint_mib"):
+        yield {**about, "name": name, "value": first[name]}
 
 
 def run_memory(
     run: Run, model: Model, frame: pd.DataFrame, methods: Methods, *, classes: Sequence[str]
 ) -> None:
-    """Measures each method's training memory in a process of its own; methods that differ in the rate alone share one."""
-    recipe, known = _recipe(run), {}
+    """Measures each method's training memory in a process of its own.
+
+    Methods that differ in the rate alone share one.
+    """
+    measured: dict[str, dict[str, Any]] = {}
+    common = {"model": model, "frame": frame, "recipe": _recipe(run), "classes": classes}
     for method, (peft_config, learning_rate) in methods.items():
         kind = keys.digest([peft_config, isinstance(learning_rate, tuple)])
-        if kind not in known:
-            inputs = {
-                "model": model,
-                "frame": frame,
-                "recipe": recipe,
-                "classes": classes,
-                "peft_config": peft_config,
-                "learning_rate": learning_rate,
-            }
-            known[kind] = run.part(f"memory of {method}", memory_in_child, inputs, measured=True)
+        if kind not in measured:
+            inputs = {**common, "peft_config": peft_config, "learning_rate": learning_rate}
+            label = f"memory of {method}"
+            measured[kind] = run.part(label, memory_in_child, inputs, measured=True)
         run.add_metrics(
             {"method": method, "split": "train", "name": name, "value": value}
-            for name, value in known[kind].items()
+            for name, value in measured[kind].items()
             if name != "part"
         )
 
@@ -655,18 +659,19 @@ COSTS = (
     "reserved_memory_mib",
     "checkpoint_mib",
 )
+SPREAD = "accuracy, SD over seeds"
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """The comparison's table: costs of training and quality on test as rows, methods as columns, means over seeds.
+    """The comparison's table: costs of training and quality on test, means over seeds.
 
-    Below the accuracy stands its standard deviation over seeds.
+    One row a metric, one column a method. Below the accuracy stands its standard deviation over
+    seeds.
     """
-    names = (*COSTS, "accuracy", "f1_weighted", "f1_macro", "recall_macro", "loss")
-    kept = rows[(rows["split"] != "val") & rows["seed"].isna() & rows["name"].isin(names)]
+    order = (*COSTS, "accuracy", SPREAD, "f1_weighted", "f1_macro", "recall_macro", "loss")
+    kept = rows[(rows["split"] != "val") & rows["seed"].isna() & rows["name"].isin(order)]
     table = kept.pivot(index="name", columns="method", values="value")
-    spread = "accuracy, SD over seeds"
     accuracies = rows.query("name == 'accuracy' and split == 'test' and group == 'all'")
-    table.loc[spread] = accuracies.dropna(subset="seed").groupby("method")["value"].std()
-    order = [n for n in (*COSTS, "accuracy", spread, *names[len(COSTS) + 1 :]) if n in table.index]
-    return table.reindex(index=order, columns=kept["method"].unique())
+    table.loc[SPREAD] = accuracies.dropna(subset="seed").groupby("method")["value"].std()
+    there = [name for name in order if name in table.index]
+    return table.reindex(index=there, columns=kept["method"].unique())
