@@ -13,6 +13,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from hw2_utils import hub, paths, profiles, references, timing
 from hw2_utils.errors import Hw2Error
@@ -21,7 +22,10 @@ LOCKS = ("requirements.txt", "requirements-sample-models.txt")
 
 
 def check(profile: str) -> int:
-    """Prints a line for each check; 0 when the profile can run here, else 1. Fetches nothing, writes nothing."""
+    """Prints a line for each check; 0 when the profile can run here, else 1.
+
+    Fetches nothing, writes nothing.
+    """
     os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's client is imported
     complete = True
     print(f"{profile} takes {profiles.load(profile)['needs']['about']}")
@@ -34,41 +38,29 @@ def check(profile: str) -> int:
 
 
 def _checks(profile: str) -> Iterator[tuple]:
-    """What is to hold, in words, and what to do where it doesn't; a fourth value marks what is useful only."""
+    """Whether something holds, in words, and what to do where it doesn't.
+
+    A fourth value marks what is useful only.
+    """
     tables, version = profiles.load(profile), platform.python_version()
-    wanted = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
-        "requires-python"
-    ]
+    needs = tables["needs"]
+    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["requires-python"]
     yield version in SpecifierSet(wanted), f"Python {version}, needed {wanted}", "use such a Python"
     wrong = _not_as_locked()
     yield not wrong, f"packages not as locked: {', '.join(wrong) or 'none'}", "make venv"
     yield from _files(tables)
-    disk = next(p for p in (paths.RUNS, *paths.RUNS.parents) if p.exists())
-    free, needed = shutil.disk_usage(disk).free / 2**30, tables["needs"]["disk_gib"]
-    yield free > needed, f"disk: {free:.0f} GiB free, needed {needed}", "free some space"
-    memory, needed = (
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
-        tables["needs"]["memory_gib"],
-    )
-    yield (
-        memory > needed,
-        f"memory: {memory:.0f} GiB, needed {needed}",
-        "use a larger machine, or a smaller batch_size",
-    )
+    place = next(path for path in (paths.RUNS, *paths.RUNS.parents) if path.exists())
+    disk, needed = shutil.disk_usage(place).free / 2**30, needs["disk_gib"]
+    yield disk > needed, f"disk: {disk:.0f} GiB free, needed {needed}", "free some space"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    needed, todo = needs["memory_gib"], "use a larger machine, or a smaller batch_size"
+    yield memory > needed, f"memory: {memory:.0f} GiB, needed {needed}", todo
     device = timing.resolve_device("auto")
-    name = timing.device_name(device)
-    yield (
-        device == "cuda",
-        f"GPU: {name}",
-        "nothing for the sample; full takes hours without",
-        "useful",
-    )
-    yield (
-        shutil.which("latexmk"),
-        "TeX (latexmk)",
-        "only for the PDF: install TeX Live, see README.md",
-        "useful",
-    )
+    todo = "nothing for the sample; full takes hours without"
+    yield device == "cuda", f"GPU: {timing.device_name(device)}", todo, "useful"
+    todo = "only for the PDF: install TeX Live, see README.md"
+    yield shutil.which("latexmk"), "TeX (latexmk)", todo, "useful"
 
 
 def _files(tables: Mapping[str, Any]) -> Iterator[tuple]:
@@ -95,13 +87,10 @@ def _not_as_locked() -> list[str]:
     """The locked packages that this platform needs and that are absent or of another version."""
     lock = "".join((paths.ROOT / name).read_text(encoding="utf-8") for name in LOCKS)
     pins = map(Requirement, re.findall(r"^(\w\S+==.+?) *(?:\\|--hash)", lock, re.MULTILINE))
-    found = {
-        re.sub(r"[-_.]+", "-", d.name).lower(): d.version
-        for d in importlib.metadata.distributions()
-    }
+    installed = {canonicalize_name(d.name): d.version for d in importlib.metadata.distributions()}
     return [
-        f"{pin.name} {pin.specifier} (here {found.get(pin.name, 'none')})"
+        f"{pin.name} {pin.specifier} (here {installed.get(pin.name, 'none')})"
         for pin in pins
         if (pin.marker is None or pin.marker.evaluate())
-        and found.get(pin.name) not in pin.specifier
+        and installed.get(pin.name) not in pin.specifier
     ]

@@ -11,7 +11,7 @@ CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class Hw2Error(Exception):
-    """A failure that the user can act on: what is wrong, where, and what to do next (exit code 1)."""
+    """A failure that the user can act on (exit code 1): what is wrong, where, what to do next."""
 
     exit_code = 1
 
@@ -38,7 +38,10 @@ def require(holds: object, what: str, *, where: object, todo: str) -> None:
 
 @contextmanager
 def explained(what: str, *kinds: type[Exception], where: object, todo: str) -> Iterator[None]:
-    """Turns an error of a library (of these kinds, or of any) into an InputError with the first line of its reason."""
+    """Turns an error of a library (of these kinds, or of any) into an InputError.
+
+    It has the first line of that error's reason.
+    """
     kinds = kinds or (Exception,)
     try:
         yield

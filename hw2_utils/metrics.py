@@ -6,16 +6,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from hw2_utils import inference, paths
+from hw2_utils import paths
 from hw2_utils.errors import require
-from hw2_utils.inference import Estimate, align, resamples
+from hw2_utils.inference import (
+    Estimate,
+    align,
+    resamples,
+    share_interval,
+    variance_over_examples,
+    variance_over_seeds,
+)
 from hw2_utils.predictions import check_predictions
+
+SHARES = ("accuracy", "accuracy_top5", "unparsed_rate")  # each example counts 0 or 1
+Interval = tuple[float, float | None, float | None]  # value, low, high
+# The metrics of r samples, in which example i occurs weights[i, r] times: name -> [r].
+Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 def _one_hot(codes: np.ndarray, width: int) -> sparse.csr_array:
@@ -30,55 +43,65 @@ def wup_similarities(classes: Sequence[str]) -> pd.DataFrame | None:
     return table.loc[list(classes), list(classes)] if set(classes) <= set(table.index) else None
 
 
-# The metrics of r samples, in which example i occurs weights[i, r] times: name -> [r].
-Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
+def _log_probs(frame: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Log-probabilities [n, n_classes] and each label's class [n] (-1: none); None without them."""
+    if "log_probs" not in frame or frame["log_probs"].isna().any():
+        return None
+    gold = pd.Index(classes).get_indexer(frame["label"])
+    return np.array(frame["log_probs"].tolist(), dtype=float), gold
 
 
 def _from_labels(frame: pd.DataFrame, similarity: pd.DataFrame | None) -> Measure:
     codes, union = pd.factorize(pd.concat([frame["label"], frame["prediction"]]))
     gold, guessed = (_one_hot(part, len(union)) for part in np.split(codes, 2))
     right = gold * guessed
-    if similarity is not None:
-        alike = similarity.to_numpy()[
-            similarity.index.get_indexer(frame["label"]),
-            similarity.columns.get_indexer(frame["prediction"]),
-        ]
+    means = {} if similarity is None else {"wups_0.9": _wups(frame, similarity)}
 
     def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
         support, claimed, hits = gold @ weights, guessed @ weights, right @ weights  # [classes, r]
-        f1, n, found = 2 * hits / np.maximum(support + claimed, 1), weights.sum(axis=0), {}
-        if similarity is not None:
-            found["wups_0.9"] = np.where(alike >= 0.9, alike, 0.1 * alike) @ weights / n
-        return found | {
+        n = weights.sum(axis=0)
+        f1 = 2 * hits / np.maximum(support + claimed, 1)
+        recall = hits / np.maximum(support, 1)
+        return {name: values @ weights / n for name, values in means.items()} | {
             "f1_weighted": (f1 * support).sum(axis=0) / n,
             "f1_macro": f1.sum(axis=0) / (support + claimed > 0).sum(axis=0),
-            "recall_macro": (hits / np.maximum(support, 1)).sum(axis=0) / (support > 0).sum(axis=0),
+            "recall_macro": recall.sum(axis=0) / (support > 0).sum(axis=0),
         }
 
     return measure
 
 
+def _wups(frame: pd.DataFrame, similarity: pd.DataFrame) -> np.ndarray:
+    """Similarity of label and prediction [n], a tenth of it below 0.9."""
+    rows = similarity.index.get_indexer(frame["label"])
+    columns = similarity.columns.get_indexer(frame["prediction"])
+    alike = similarity.to_numpy()[rows, columns]
+    return np.where(alike >= 0.9, alike, 0.1 * alike)
+
+
 def _from_log_probs(frame: pd.DataFrame, classes: Sequence[str]) -> Measure:
     """A metric that can't be had is left out."""
-    if "log_probs" not in frame or frame["log_probs"].isna().any():
+    scored = _log_probs(frame, classes)
+    if scored is None:
         return lambda weights: {}
-    log_probs = np.array(frame["log_probs"].tolist(), dtype=float)
-    gold = pd.Index(classes).get_indexer(frame["label"])  # -1: outside the classes
-    losses = -log_probs[np.arange(len(gold)), gold]
+    log_probs, gold = scored
     right, confidence = log_probs.argmax(axis=1) == gold, np.exp(log_probs.max(axis=1))
-    gaps = _one_hot(np.clip(np.ceil(confidence * 15).astype(int) - 1, 0, 14), 15)
-    gaps = gaps * (right - confidence)
-    two = len(classes) == 2 and (gold >= 0).all()
-    ranked = _auroc(log_probs, gold) if two and set(gold) == {0, 1} else None
+    bins = np.clip(np.ceil(confidence * 15).astype(int) - 1, 0, 14)
+    gaps = _one_hot(bins, 15) * (right - confidence)
+    means, ranked = {}, None
+    if (gold >= 0).all():
+        losses = -log_probs[np.arange(len(gold)), gold]
+        if np.isfinite(losses).all():
+            means["loss"] = losses
+        if len(classes) == 2:
+            means["brier"] = (np.exp(log_probs[:, 1]) - gold) ** 2
+            ranked = _auroc(log_probs, gold) if set(gold) == {0, 1} else None
 
     def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
         n = weights.sum(axis=0)
-        found = {"ece": np.abs(gaps @ weights).sum(axis=0) / n}
-        if (gold >= 0).all() and np.isfinite(losses).all():
-            found["loss"] = losses @ weights / n
-        if two:
-            found["brier"] = (np.exp(log_probs[:, 1]) - gold) ** 2 @ weights / n
-        return found | (ranked(weights) if ranked else {})
+        metrics = {"ece": np.abs(gaps @ weights).sum(axis=0) / n}
+        metrics |= {name: values @ weights / n for name, values in means.items()}
+        return metrics | (ranked(weights) if ranked else {})
 
     return measure
 
@@ -88,7 +111,7 @@ def _auroc(log_probs: np.ndarray, gold: np.ndarray) -> Measure:
     at_rank = [_one_hot(rank, len(scores)) * (gold == k) for k in (0, 1)]
 
     def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
-        negative, positive = (own @ weights for own in at_rank)
+        negative, positive = (counts @ weights for counts in at_rank)
         wins = (positive * (negative.cumsum(axis=0) - negative / 2)).sum(axis=0)
         # a resample of one class has none: NaN, left out of the interval
         with np.errstate(invalid="ignore"):
@@ -97,86 +120,78 @@ def _auroc(log_probs: np.ndarray, gold: np.ndarray) -> Measure:
     return measure
 
 
-SHARES = ("accuracy", "accuracy_top5", "unparsed_rate")  # each example counts 0 or 1
-
-
 def _shares(frame: pd.DataFrame, classes: Sequence[str]) -> dict[str, np.ndarray]:
     """name -> [n] of 0 and 1: the metrics that are shares of the examples."""
-    found = {
-        "accuracy": (frame["label"] == frame["prediction"]).to_numpy(float),
-        "unparsed_rate": (frame["prediction"] == "unparsed").to_numpy(float),
+    shares = {
+        "accuracy": frame["label"] == frame["prediction"],
+        "unparsed_rate": frame["prediction"] == "unparsed",
     }
-    given = "log_probs" in frame and not frame["log_probs"].isna().any()
-    if given and len(classes) > 5:
-        log_probs = np.array(frame["log_probs"].tolist(), dtype=float)
-        gold = pd.Index(classes).get_indexer(frame["label"])
-        own = log_probs[np.arange(len(gold)), gold][:, None]
-        found["accuracy_top5"] = ((gold >= 0) & ((log_probs > own).sum(axis=1) < 5)).astype(float)
-    return found
+    scored = _log_probs(frame, classes)
+    if scored and len(classes) > 5:
+        log_probs, gold = scored
+        of_label = log_probs[np.arange(len(gold)), gold][:, None]
+        shares["accuracy_top5"] = (gold >= 0) & ((log_probs > of_label).sum(axis=1) < 5)
+    return {name: np.asarray(values, dtype=float) for name, values in shares.items()}
 
 
-def _estimate(each: Sequence[np.ndarray], units: np.ndarray, *, seeded: bool) -> Estimate | None:
-    """Mean and its variances over seeds and examples; None where one seed tells of no others."""
-    if seeded and len(each) == 1:
-        return None
-    seeds = (inference.variance_over_seeds([values.mean() for values in each]),) if seeded else ()
+def _share_interval(
+    name: str, each: Sequence[np.ndarray], *, over_seeds: bool, units: np.ndarray
+) -> Interval:
+    """Mean share, and its interval over examples or over seeds and examples."""
     mean = np.mean(each, axis=0)
-    examples = inference.variance_over_examples(mean, units)
-    return Estimate(float(mean.mean()), examples, int(units.max()) + 1, seeds)
+    value = float(mean.mean())
+    if over_seeds and len(each) == 1:  # one seed tells of no others
+        return value, None, None
+    seeds = (variance_over_seeds([values.mean() for values in each]),) if over_seeds else ()
+    examples = variance_over_examples(mean, units)
+    estimate = Estimate(value, examples, int(units.max()) + 1, seeds)
+    return value, *share_interval(estimate, len(units))
 
 
-def _bounds(estimate: Estimate | None, n: int) -> dict[str, float | None]:
-    if estimate is None:
-        return {"low": None, "high": None}
-    low, high = inference.share_interval(estimate, n)
-    return {"low": low, "high": high}
+def _bootstrap_interval(
+    name: str, draws: Sequence[np.ndarray], *, over_seeds: bool, n_units: int
+) -> Interval:
+    """A metric of the sample itself, which comes first in each seed's draws, and its interval.
 
-
-def _share_rows(
-    seeds: Mapping[int | None, pd.DataFrame], units: np.ndarray, classes: Sequence[str]
-) -> list[dict]:
-    each = [_shares(frame, classes) for frame in seeds.values()]
-    rows = []
-    for name in each[0]:
-        if not all(name in own for own in each):
-            continue
-        values = [own[name] for own in each]
-        found = {
-            key: _estimate([v], units, seeded=False) for key, v in zip(seeds, values, strict=True)
-        }
-        if None not in seeds:
-            found[None] = _estimate(values, units, seeded=True)
-        mean = float(np.mean(values))
-        rows += [
-            {"seed": key, "name": name, "value": e.value if e else mean, **_bounds(e, len(units))}
-            for key, e in found.items()
-        ]
-    return rows
-
-
-def _percentiles(values: np.ndarray, name: str) -> dict[str, float | None]:
-    """95 % percentile interval of a bootstrap, or nulls.
-
-    Null where no resample differs, and for `ece`, whose plain bootstrap is biased upwards.
+    That is the percentile interval of the resamples, and over seeds a t interval with their
+    variance. There is none where no resample differs, and for `ece`, whose plain bootstrap is
+    biased upwards.
     """
-    finite = values[np.isfinite(values)] if name != "ece" else values[:0]
-    low, high = np.quantile(finite, (0.025, 0.975)).tolist() if len(finite) else (0.0, 0.0)
-    return {"low": low, "high": high} if high - low > 1e-12 else {"low": None, "high": None}
-
-
-def _over_seeds(draws: Sequence[np.ndarray], name: str, n_units: int) -> dict[str, float | None]:
-    """t interval of a metric's mean over seeds: the bootstrap's variance and that over seeds."""
-    mean = np.mean(draws, axis=0)
-    sample = mean[1:][np.isfinite(mean[1:])]
-    if len(draws) == 1 or len(sample) == 0 or name == "ece" or np.ptp(sample) < 1e-12:
-        return {"low": None, "high": None}
-    seeds = inference.variance_over_seeds([values[0] for values in draws])
+    value = float(np.mean([values[0] for values in draws]))
+    mean = np.mean(draws, axis=0)[1:]
+    sample = mean[np.isfinite(mean)]
+    if name == "ece" or len(sample) == 0:
+        return value, None, None
+    if not over_seeds:
+        low, high = np.quantile(sample, (0.025, 0.975)).tolist()
+        return (value, low, high) if high - low > 1e-12 else (value, None, None)
+    if len(draws) == 1 or np.ptp(sample) < 1e-12:
+        return value, None, None
+    seeds = variance_over_seeds([values[0] for values in draws])
     examples = float(np.var(sample, ddof=1)), n_units - 1
-    estimate = Estimate(float(mean[0]), examples, n_units, (seeds,))
-    margin = estimate.margin()
+    margin = Estimate(value, examples, n_units, (seeds,)).margin()
     lowest, highest = (-np.inf, np.inf) if name == "loss" else (0.0, 1.0)
-    low, high = max(estimate.value - margin, lowest), min(estimate.value + margin, highest)
-    return {"low": low, "high": high}
+    return value, max(value - margin, lowest), min(value + margin, highest)
+
+
+def _bootstrap(
+    measures: Mapping[int | None, Sequence[Measure]], units: np.ndarray, **draw: int
+) -> dict[int | None, dict[str, np.ndarray]]:
+    """For each seed name -> [1 + n_resamples]: the sample itself, then its resamples."""
+    n_units = int(units.max()) + 1
+    chunks = []
+    for drawn in chain([np.ones((n_units, 1))], resamples(n_units, **draw)):
+        weights = drawn[units]
+        chunks.append(
+            {seed: labels(weights) | scores(weights) for seed, (labels, scores) in measures.items()}
+        )
+    return {
+        seed: {
+            name: np.concatenate([chunk[seed][name] for chunk in chunks])
+            for name in chunks[0][seed]
+        }
+        for seed in measures
+    }
 
 
 def _rows(
@@ -188,28 +203,30 @@ def _rows(
 ) -> list[dict]:
     """Tidy rows (without method, split and group) of one method, split and group."""
     methods, units = align(block, cluster=cluster)
-    (seeds,) = methods.values()
-    frames = list(seeds.values())
-    n_units = int(units.max()) + 1
-    rows = _share_rows(seeds, units, classes)
-    measures = [(_from_labels(f, similarity), _from_log_probs(f, classes)) for f in frames]
-    samples = chain([np.ones((n_units, 1))], resamples(n_units, **draw))
-    parts = []
-    for drawn in samples:
-        weights = drawn[units]
-        parts.append([labels(weights) | log_probs(weights) for labels, log_probs in measures])
-    for name in parts[0][0]:  # the sample itself comes first in each array of draws
-        if not all(name in own for own in parts[0]):
-            continue
-        draws = [np.concatenate([part[i][name] for part in parts]) for i in range(len(frames))]
-        for key, values in zip(seeds, draws, strict=True):
-            bounds = _percentiles(values[1:], name)
-            rows.append({"seed": key, "name": name, "value": float(values[0]), **bounds})
-        if None not in seeds:
-            mean = float(np.mean([values[0] for values in draws]))
-            bounds = _over_seeds(draws, name, n_units)
-            rows.append({"seed": None, "name": name, "value": mean, **bounds})
-    return [{**row, "n": len(units)} for row in rows]
+    (frames,) = methods.values()
+    shares = {seed: _shares(frame, classes) for seed, frame in frames.items()}
+    measures = {
+        seed: (_from_labels(frame, similarity), _from_log_probs(frame, classes))
+        for seed, frame in frames.items()
+    }
+    draws = _bootstrap(measures, units, **draw)
+    of_draws = partial(_bootstrap_interval, n_units=int(units.max()) + 1)
+    rows = []
+    for metrics, interval in (shares, partial(_share_interval, units=units)), (draws, of_draws):
+        in_all = [
+            name
+            for name in next(iter(metrics.values()))
+            if all(name in m for m in metrics.values())
+        ]
+        for name in in_all:
+            by_seed = {seed: values[name] for seed, values in metrics.items()}
+            for seed in dict.fromkeys([*by_seed, None]):
+                over_seeds = seed not in by_seed
+                each = list(by_seed.values()) if over_seeds else [by_seed[seed]]
+                value, low, high = interval(name, each, over_seeds=over_seeds)
+                row = {"seed": seed, "name": name, "value": value, "low": low, "high": high}
+                rows.append({**row, "n": len(units)})
+    return rows
 
 
 def tidy(
@@ -265,7 +282,7 @@ def tidy(
 
 def over_seeds(rows: pd.DataFrame, *, split: str = "test", group: str = "all") -> pd.DataFrame:
     """The tidy rows of one split and group over seeds: one for each method and metric."""
-    return rows[(rows["split"] == split) & (rows["group"] == group) & rows["seed"].isna()]
+    return rows.query("split == @split and group == @group and seed.isna()")
 
 
 def value(rows: pd.DataFrame, method: str, name: str = "accuracy", **where: str) -> float:
@@ -288,15 +305,15 @@ def seed_spread(
     rows: pd.DataFrame, *, split: str = "test", group: str = "all", name: str = "accuracy"
 ) -> pd.Series:
     """Standard deviation over seeds of a metric by method; a deterministic method has none."""
-    own = (rows["split"] == split) & (rows["group"] == group) & (rows["name"] == name)
-    seeded = rows[own & rows["seed"].notna()]
+    seeded = rows.query("split == @split and group == @group and name == @name and seed.notna()")
     return seeded.groupby("method")["value"].std().rename("SD over seeds")
 
 
 def floor_sentence(rows: pd.DataFrame, methods: Sequence[str], floor: float) -> str:
     """Whether each method's test accuracy reaches the floor that the assignment names."""
-    found = [
-        f"{'met' if value(rows, m) >= floor else 'not met'} by `{m}` ({value(rows, m):.3f})"
-        for m in methods
-    ]
-    return f"The assignment's floor of {floor} in accuracy is {' and '.join(found)}."
+    verdicts = []
+    for method in methods:
+        accuracy = value(rows, method)
+        verdict = "met" if accuracy >= floor else "not met"
+        verdicts.append(f"{verdict} by `{method}` ({accuracy:.3f})")
+    return f"The assignment's floor of {floor} in accuracy is {' and '.join(verdicts)}."

@@ -1,4 +1,7 @@
-"""The HTML report of a profile: one page over all notebooks, each linked as HTML; nothing is loaded from elsewhere."""
+"""The HTML report of a profile: one page over all notebooks, each linked as HTML.
+
+Nothing is loaded from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -16,76 +19,27 @@ import jinja2
 from hw2_utils import execute, folders, parameters, paths, profiles, runs
 from hw2_utils.errors import InputError, disk_explained, require
 
-# what Markdown, highlighted code and the tables of pandas are made of; all else is shown as text, tags and all
-TAGS = [
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "p",
-    "br",
-    "hr",
-    "ul",
-    "ol",
-    "li",
-    "blockquote",
-    "pre",
-    "code",
-    "div",
-    "span",
-    "strong",
-    "em",
-    "b",
-    "i",
-    "a",
-    "table",
-    "caption",
-    "thead",
-    "tbody",
-    "tr",
-    "th",
-    "td",
-    "math",
-    "mrow",
-    "mi",
-    "mn",
-    "mo",
-    "mfrac",
-    "msub",
-    "msup",
-    "msubsup",
-    "mspace",
-    "mtext",
-]
+# what Markdown, highlighted code and the tables of pandas are made of; all else is shown as text,
+# tags and all
+TAGS = (
+    "h1 h2 h3 h4 h5 h6 p br hr ul ol li blockquote pre code div span strong em b i a table "
+    "caption thead tbody tr th td math mrow mi mn mo mfrac msub msup msubsup mspace mtext"
+).split()
 STYLE = r"(?is)<style\b.*?</style>"  # pandas puts one before each table
-ATTRIBUTES = [
-    "class",
-    "href",
-    "title",
-    "colspan",
-    "rowspan",
-    "scope",
-    "display",
-    "stretchy",
-    "width",
-]
+ATTRIBUTES = "class href title colspan rowspan scope display stretchy width".split()
 FORMULA = r"(?s)`[^`]*`|\$\$(.+?)\$\$|\$([^$\n]+?)\$"  # in Markdown; what is code stays code
 MIME_TYPES = ["text/html", "text/markdown", "image/png", "image/jpeg", "text/latex", "text/plain"]
 GENERATOR = '<meta name="generator" content="hw2_utils">'
-EARLIER = (
-    "<title>hw2: runs of the profile",
-    "All runs of this profile",
-)  # of pages without that mark
+# of pages without that mark
+EARLIER = ("<title>hw2: runs of the profile", "All runs of this profile")
 TEMPLATE = paths.CONFIG / "notebook.html.j2"
 
 
 def write(profile: str) -> Path:
-    """Writes `runs/<profile>/index.html` and a page in `html/` for each executed notebook; returns the index.
+    """Writes `runs/<profile>/index.html`, and a page in `html/` for each executed notebook.
 
-    A notebook whose page was made from the same is not converted again. Raises InputError for a
-    place that can't be written or holds another file, Hw2Error for a full disk.
+    Returns the index. A notebook whose page was made from the same is not converted again. Raises
+    InputError for a place that can't be written or holds another file, Hw2Error for a full disk.
     """
     about, index = profiles.load(profile)["about"], paths.RUNS / profile / "index.html"
     check_pages(profile)
@@ -95,21 +49,20 @@ def write(profile: str) -> Path:
         index.with_name("html").mkdir(parents=True, exist_ok=True)
         rows = [_row(index.with_name(name)) for name in parameters.names()]
         template = templates.get_template("report.html.j2")
-        own = _own_runs(profile)
-        page = template.render(profile=profile, about=about, rows=rows, own=own)
+        page = template.render(profile=profile, about=about, rows=rows, own=_own_runs(profile))
         folders.put_file(index, page.encode())
     return index
 
 
 def _own_runs(profile: str) -> list[dict[str, str]]:
-    """The complete runs with other data, models or sizes than the profile's, and how they differ."""
-    found = []
+    """The complete runs with other data, models or sizes than the profile's; how they differ."""
+    own_runs = []
     for folder in (paths.RUNS / "own" / name for name in parameters.names()):
         given = folders.run_field(folder, "parameters") or {}
         if runs.status_of(folder) == "complete" and given.get("profile") == profile:
             about = runs.about(profile, folders.run_field(folder, "changed"))
-            found.append({"notebook": folder.name, "about": about})
-    return found
+            own_runs.append({"notebook": folder.name, "about": about})
+    return own_runs
 
 
 def check_pages(profile: str) -> None:
@@ -194,39 +147,45 @@ def _page(run_dir: Path, files: Mapping[str, bytes]) -> str | None:
 
 
 def _as_html(source: str, title: str, captions: Mapping[str, str]) -> str:
-    """One executed notebook as a page on its own; the imports take seconds, so they wait until here."""
-    import nbformat
-    from latex2mathml.converter import convert
+    """One executed notebook as a page on its own."""
+    import nbformat  # these take seconds, so they wait until here
     from nbconvert import HTMLExporter
     from nbconvert.preprocessors.sanitize import SanitizeHTML
 
     notebook = nbformat.reads(source, as_version=4)
     # they need a kernel: the page shows the static views only
     notebook.metadata.pop("widgets", None)
-
-    def formula(found: re.Match[str]) -> str:  # browsers show MathML without any script
-        display = "block" if found[1] else "inline"
-        return convert(found[1] or found[2], display=display) if found[0][0] == "$" else found[0]
-
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = re.sub(FORMULA, formula, cell.source)
-        if "injected-parameters" in cell.metadata.get("tags", []):  # no home folder on a page
-            cell.source = re.sub(
-                r'"(/[^"]+)"', lambda found: f'"{paths.short(found[1])}"', cell.source
-            )
+            cell.source = re.sub(FORMULA, _formula, cell.source)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.source = re.sub(r'"(/[^"]+)"', _short_path, cell.source)
         names = re.findall(r'run\.figure\(\s*"(\w+)"', cell.source)
-        cell.metadata["alt"] = (
-            " ".join(captions.get(name, "") for name in names) or "picture shown by the code above"
-        )
+        caption = " ".join(captions.get(name, "") for name in names)
+        cell.metadata["alt"] = caption or "picture shown by the code above"
     cleaner = SanitizeHTML(tags=TAGS, attributes=ATTRIBUTES)
+
+    def clean(text: object) -> str:
+        return cleaner.sanitize_html_tags(re.sub(STYLE, "", str(text)))
+
     exporter = HTMLExporter(
         template_file=str(TEMPLATE),
         sanitize_html=True,
         exclude_anchor_links=True,
         config={"NbConvertBase": {"display_data_priority": MIME_TYPES}},
-        filters={
-            "clean_html": lambda text: cleaner.sanitize_html_tags(re.sub(STYLE, "", str(text)))
-        },
+        filters={"clean_html": clean},
     )
     return exporter.from_notebook_node(notebook, {"metadata": {"name": title}})[0]
+
+
+def _formula(match: re.Match[str]) -> str:
+    """A formula as MathML, which browsers show without any script; code stays code."""
+    from latex2mathml.converter import convert
+
+    display = "block" if match[1] else "inline"
+    return convert(match[1] or match[2], display=display) if match[0][0] == "$" else match[0]
+
+
+def _short_path(match: re.Match[str]) -> str:
+    """No home folder on a page."""
+    return f'"{paths.short(match[1])}"'
