@@ -6,118 +6,81 @@ import argparse
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from hw2_utils import paths, profiles
 from hw2_utils.errors import Hw2Error, require
 
-NOTEBOOK = ("notebook", {"metavar": "NOTEBOOK"})
-PROFILE = ("--profile", {"choices": ("sample", "full"), "default": "sample"})
+PARSER = argparse.ArgumentParser(prog="python -m hw2_utils", description=__doc__)
+PARSER.add_argument("--debug", action="store_true", help="show the traceback of an error")
+_SUBPARSERS = PARSER.add_subparsers(required=True, metavar="COMMAND")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs one command; exit code 0, 1 (a failure) or 2 (the user's input), each failure as one message."""
-    args = _parser().parse_args(argv)
-    try:
-        return args.command(args) or 0
-    except (Hw2Error, ImportError) as error:
-        if args.debug:
-            traceback.print_exc()
-        todo = (
-            "\n  What to do: make venv, then use .venv/bin/python"
-            if isinstance(error, ImportError)
-            else ""
-        )
-        print(f"error: {error}{todo}", file=sys.stderr)
-        return getattr(error, "exit_code", 1)
-    except KeyboardInterrupt:
-        print("interrupted: finished parts are kept, run it again to go on", file=sys.stderr)
-        return 130
+def argument(flag: str, **options: Any) -> tuple[str, dict[str, Any]]:
+    """An argument of a command, with the options of argparse's `add_argument`."""
+    return flag, options
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m hw2_utils", description=__doc__)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for function, *arguments in (
-        (
-            _run,
-            NOTEBOOK,
-            PROFILE,
-            (
-                "-p",
-                {
-                    "nargs": 2,
-                    "action": "append",
-                    "default": [],
-                    "metavar": ("NAME", "VALUE"),
-                    "dest": "parameters",
-                    "help": "a parameter; VALUE is JSON where the default isn't a string",
-                },
-            ),
-            ("--out", {"type": Path, "help": "the run's folder (default: runs/PROFILE/NOTEBOOK)"}),
-            ("--fresh", {"action": "store_true", "help": "compute every part again"}),
-        ),
-        (
-            _chain,
-            PROFILE,
-            (
-                "--cores",
-                {
-                    "type": int,
-                    "default": 2,
-                    "help": "cores; with --slurm: jobs at a time (default: 2)",
-                },
-            ),
-            ("--sweep", {"type": Path, "metavar": "FILE.yaml"}),
-            (
-                "--slurm",
-                {
-                    "action": "store_true",
-                    "help": "submit the runs as SLURM jobs (workflow/profiles/slurm)",
-                },
-            ),
-        ),
-        (_question_type, ("file", {"metavar": "FILE.csv", "help": "'-' reads standard input"})),
-        (
-            _cache,
-            ("action", {"choices": ("list", "verify", "prune")}),
-            ("--model", {"help": "prune: the stores of this model, not those of older versions"}),
-        ),
-        (_parts, ("action", {"choices": ("list", "prune")})),
-        (_data, ("action", {"choices": ("check",)}), PROFILE),
-        (_doctor, PROFILE),
-        (_report, PROFILE),
-        (_writeup, PROFILE),
-        (_listings, NOTEBOOK),
-        (_clean,),
-        (
-            _lab,
-            (
-                "arguments",
-                {"nargs": "*", "help": "after --: JupyterLab's own, such as --port=9999"},
-            ),
-        ),
-    ):
+def command(*arguments: tuple[str, dict[str, Any]]) -> Callable[[Callable], Callable]:
+    """Makes a function the command of its name; its docstring is the command's help."""
+
+    def add(function: Callable) -> Callable:
         name = function.__name__.strip("_").replace("_", "-")
-        command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
-        command.set_defaults(command=function)
+        help_text = function.__doc__
+        subparser = _SUBPARSERS.add_parser(name, help=help_text, description=help_text)
+        subparser.set_defaults(command=function)
         for flag, options in arguments:
-            command.add_argument(flag, **options)
-    return parser
+            subparser.add_argument(flag, **options)
+        return function
+
+    return add
 
 
+NOTEBOOK = argument("notebook", metavar="NOTEBOOK")
+PROFILE = argument("--profile", choices=profiles.NAMES, default="sample")
+
+
+@command(
+    NOTEBOOK,
+    PROFILE,
+    argument(
+        "-p",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        dest="parameters",
+        help="a parameter; VALUE is JSON where the default isn't a string",
+    ),
+    argument("--out", type=Path, help="the run's folder (default: runs/PROFILE/NOTEBOOK)"),
+    argument("--fresh", action="store_true", help="compute every part again"),
+)
 def _run(args: argparse.Namespace) -> None:
     """Execute one notebook, strictly."""
     from hw2_utils import execute
 
     if args.fresh:
-        os.environ["HW2_FRESH"] = "1"
-    given = {
-        name: execute.parse_value(args.notebook, name, value) for name, value in args.parameters
-    }
-    print(execute.run(args.notebook, {"profile": args.profile, **given}, out=args.out))
+        os.environ[paths.FRESH] = "1"
+    given = {"profile": args.profile}
+    for name, value in args.parameters:
+        given[name] = execute.parse_value(args.notebook, name, value)
+    print(execute.run(args.notebook, given, out=args.out))
 
 
+@command(
+    PROFILE,
+    argument(
+        "--cores", type=int, default=2, help="cores; with --slurm: jobs at a time (default: 2)"
+    ),
+    argument("--sweep", type=Path, metavar="FILE.yaml"),
+    argument(
+        "--slurm",
+        action="store_true",
+        help="submit the runs as SLURM jobs (workflow/profiles/slurm)",
+    ),
+)
 def _chain(args: argparse.Namespace) -> None:
     """All notebooks, or a sweep, by the workflow engine; resumes what is unfinished."""
     from hw2_utils import chain
@@ -125,26 +88,27 @@ def _chain(args: argparse.Namespace) -> None:
     chain.run(args.profile, cores=args.cores, sweep=args.sweep, slurm=args.slurm)
 
 
+@command(argument("file", metavar="FILE.csv", help="'-' reads standard input"))
 def _question_type(args: argparse.Namespace) -> None:
     """Add a column question_type to a CSV with a column question."""
     from hw2_utils import datafiles, question_types
 
     table = datafiles.read_table(args.file, {"question": {"question"}})
-    require(
-        table.records,
-        "there is no question below the first row",
-        where=table.where,
-        todo="add a row a question",
-    )
+    what = "there is no question below the first row"
+    require(table.records, what, where=table.where, todo="add a row a question")
     rows = table.rows()
     datafiles.refuse_empty(rows, "question")
     types = question_types.type_column(rows["question"])
     datafiles.write_table(table, {"question_type": types.tolist()})
 
 
+@command(
+    argument("action", choices=("list", "verify", "prune")),
+    argument("--model", help="prune: the stores of this model, not those of older versions"),
+)
 def _cache(args: argparse.Namespace) -> int:
     """The embedding cache; prune removes the vectors of older versions."""
-    from hw2_utils import embedding_cache, encoders, paths
+    from hw2_utils import embedding_cache, encoders
 
     problems: list[object] = []
     if args.action == "list":
@@ -165,6 +129,7 @@ def _cache(args: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+@command(argument("action", choices=("list", "prune")))
 def _parts(args: argparse.Namespace) -> None:
     """Finished trainings and scorings; prune removes what no record uses."""
     from hw2_utils import parts, runs
@@ -182,25 +147,21 @@ def _parts(args: argparse.Namespace) -> None:
     print(f"{len(removed)} parts removed, {sum(removed.values()) / 2**20:.1f} MiB freed")
 
 
+@command(argument("action", choices=("check",)), PROFILE)
 def _data(args: argparse.Namespace) -> None:
     """Read all data of a profile, and say what is there."""
-    from hw2_utils import daquar, hub, paths, profiles, statements, tweets
+    from hw2_utils import daquar, hub, statements, tweets
 
     where = profiles.load(args.profile)["all"]
-    for name, reader in (
-        ("tweets_dir", tweets),
-        ("vqa_dir", daquar),
-        ("statements_file", statements),
-    ):
+    readers = {"tweets_dir": tweets, "vqa_dir": daquar, "statements_file": statements}
+    for name, reader in readers.items():
         data = reader.read(paths.ROOT / hub.data_path(where[name]))
         frames = getattr(data, "splits", None) or {"test": data.frame}
-        print(
-            f"{where[name]}: " + ", ".join(f"{s} {len(f):,}" for s, f in frames.items()),
-            *data.notes,
-            sep="\n  ",
-        )
+        sizes = ", ".join(f"{split} {len(frame):,}" for split, frame in frames.items())
+        print(f"{where[name]}: {sizes}", *data.notes, sep="\n  ")
 
 
+@command(PROFILE)
 def _doctor(args: argparse.Namespace) -> int:
     """Check what a profile needs, and say how to get what is missing."""
     from hw2_utils import doctor
@@ -208,20 +169,23 @@ def _doctor(args: argparse.Namespace) -> int:
     return doctor.check(args.profile)
 
 
+@command(PROFILE)
 def _report(args: argparse.Namespace) -> None:
     """Write the HTML report over a profile's runs."""
-    from hw2_utils import paths, report
+    from hw2_utils import report
 
     print("report:", paths.short(report.write(args.profile)))
 
 
+@command(PROFILE)
 def _writeup(args: argparse.Namespace) -> None:
-    """Fill writeup/generated from a profile's runs, pack it for Overleaf, and make the PDF where TeX is installed."""
+    """Fill writeup/generated, pack it for Overleaf, and make the PDF where TeX is installed."""
     from hw2_utils import latex
 
     latex.build(args.profile)
 
 
+@command(NOTEBOOK)
 def _listings(args: argparse.Namespace) -> None:
     """Print the cells of a notebook that are tagged `listing`."""
     import nbformat
@@ -230,24 +194,45 @@ def _listings(args: argparse.Namespace) -> None:
 
     for cell in nbformat.read(parameters.notebook_path(args.notebook), as_version=4).cells:
         if "listing" in cell.metadata.get("tags", []):
-            print(
-                f"# --- {cell.metadata.get('listing', {}).get('caption', cell.id)}\n{cell.source}\n"
-            )
+            title = cell.metadata.get("listing", {}).get("caption", cell.id)
+            print(f"# --- {title}\n{cell.source}\n")
 
 
+@command()
 def _clean(args: argparse.Namespace) -> None:
     """Remove runs, parts, reports and cached embeddings; what isn't ours stays and is named."""
-    from hw2_utils import cleaning, paths
+    from hw2_utils import cleaning
 
     for file in cleaning.clean():
         print("left, not made here:", paths.short(file))
 
 
+@command(argument("arguments", nargs="*", help="after --: JupyterLab's own, such as --port=9999"))
 def _lab(args: argparse.Namespace) -> None:
     """Open JupyterLab on copies of the notebooks, in lab/."""
     from hw2_utils import lab
 
     lab.start(args.arguments)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0, 1 (a failure) or 2 (the user's input).
+
+    Each failure is one message.
+    """
+    args = PARSER.parse_args(argv)
+    try:
+        return args.command(args) or 0
+    except (Hw2Error, ImportError) as error:
+        if args.debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        if isinstance(error, ImportError):
+            print("  What to do: make venv, then use .venv/bin/python", file=sys.stderr)
+        return getattr(error, "exit_code", 1)
+    except KeyboardInterrupt:
+        print("interrupted: finished parts are kept, run it again to go on", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

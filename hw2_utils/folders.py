@@ -1,4 +1,4 @@
-"""A run's folder: claimed, written beside, swapped in, recovered; what isn't ours stays as it is."""
+"""A run's folder: claimed, written beside, swapped in, recovered; what isn't ours stays there."""
 
 from __future__ import annotations
 
