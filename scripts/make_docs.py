@@ -29,12 +29,12 @@ On the command line a parameter is `-p NAME VALUE`, as often as needed. VALUE is
 default is no text, so quote a list for the shell:
 
 ```sh
-.venv/bin/python -m hw2_utils run 01_lora_roberta -p seeds "[0, 1, 2]" -p lora_rank 4 -p lora_targets '["query"]'
+.venv/bin/python -m hw2_utils run 01_lora_roberta -p seeds "[0, 1]" -p lora_targets '["query"]'
 ```
 
-In JupyterLab (`make lab`) edit the cell itself. An unknown name, another type or a value out of range
-is refused before anything is trained. A path may be relative: on the command line it starts at the
-working directory, in a copy in `lab/` at `lab/`. The layouts of data are in
+In JupyterLab (`make lab`) edit the cell itself. An unknown name, another type or a value out of
+range is refused before anything is trained. A path may be relative: on the command line it starts
+at the working directory, in a copy in `lab/` at `lab/`. The layouts of data are in
 [data/README.md](../data/README.md).
 
 The command line passes `run_dir` itself: `runs/PROFILE/NOTEBOOK`, or `runs/own/NOTEBOOK` where a
