@@ -173,9 +173,8 @@ def add(run, methods, **options):
 
 
 RATE = "lora+lr2e-3"
-INFERENCE = pd.DataFrame(
-    {"median": {"base": 2.5, "with adapter": 2.75, "merged": 2.5}, "min": 2.0, "max": 3.0}
-)
+MEDIANS = {"base": 2.5, "with adapter": 2.75, "merged": 2.5}
+INFERENCE = pd.DataFrame({"median": MEDIANS, "min": 2.0, "max": 3.0, "disturbed": 0})
 
 
 def told(number, rows, tests):
@@ -227,6 +226,7 @@ def finetuned(run):
         run.say(name, lines)
     if number == "01":
         run.say("ratio", ["printed 1/64"])
+        run.say("sweeps", ["Sweep `lora_rate` was measured on these tweets."])
         for name in IN_A_LOOP[run.notebook]:
             yield (
                 name,
