@@ -1,4 +1,4 @@
-"""The strict papermill runner: one notebook, checked before a kernel starts, in its own folder, complete or failed."""
+"""The strict papermill runner: one notebook, checked first, in a folder, complete or failed."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from hw2_utils import folders, parameters, paths, profiles, runs
 from hw2_utils.errors import Hw2Error, InputError, disk_explained, require
 
 CELL_TIMEOUT_S = 6 * 3600
-DISK_IS_FULL = (
-    r"No space left on device|Disk quota exceeded|disk is full"  # as a cell's error says it
-)
+# As a cell's error says it.
+DISK_IS_FULL = r"No space left on device|Disk quota exceeded|disk is full"
 ENDINGS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 DEFAULTS = {
-    # glibc gives large freed blocks back and faults them in again at every step: up to a tenth of a training's time
+    # glibc gives large freed blocks back and faults them in again at every step: up to a tenth of
+    # a training's time
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
-    # threads that spin while they wait make a training several times slower where anything else runs
+    # threads that spin while they wait make a training several times slower on a busy machine
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 PAGE = {  # what every kernel has: the same page and the same numbers for everybody
@@ -51,10 +51,10 @@ LEFT_OUT = re.compile(
 
 
 def parse_value(notebook: str, name: str, text: str) -> Any:
-    """A command-line value: JSON where the parameter's default isn't a string, else the text as it is.
+    """A command-line value: JSON where the parameter's default isn't a string, else the text.
 
-    A path or model folder given relative to the working directory becomes absolute: the kernel runs elsewhere.
-    Raises InputError for a text that can't be used.
+    A path or model folder given relative to the working directory becomes absolute: the kernel
+    runs elsewhere. Raises InputError for a text that can't be used.
     """
     default = parameters.declared(notebook).get(name, "")  # an unknown name is refused by `run`
     if isinstance(default, str):
@@ -84,9 +84,9 @@ def run(notebook: str, given: Mapping[str, Any], *, out: Path | None = None) -> 
     _check_files(given)
     _tell_saved_edits(source)
     run_dir = _place(notebook, given, out)
+    profile = _profile(notebook, given)
     folder = run_dir.parent / f"{run_dir.name}.tmp-{_set_environment()}"
     end_cleanly()
-    profile = given.get("profile") or parameters.declared(notebook)["profile"]
     expected_s = last_seconds(run_dir) or profiles.load(profile)["expected_s"][notebook]
     # the folder is claimed to the end, also for the kernel: it ends when this process does
     written = (run_dir.parent, paths.RUNS, paths.EMBEDDINGS_CACHE, Path(tempfile.gettempdir()))
@@ -151,12 +151,15 @@ def end_cleanly() -> None:
         signal.signal(kind, end)
 
 
+def _profile(notebook: str, given: Mapping[str, Any]) -> str:
+    return given.get("profile", parameters.declared(notebook)["profile"])
+
+
 def _place(notebook: str, given: Mapping[str, Any], out: Path | None) -> Path:
-    """The run's folder: as asked for, or the profile's, or that of runs which differ from the profile."""
+    """The run's folder: as asked for, or the profile's, or that of runs with other numbers."""
     if out is not None:
         parameters.check_text(out, "--out")
-    profile = given.get("profile") or parameters.declared(notebook)["profile"]
-    kind = "own" if parameters.changed(notebook, given) else profile
+    kind = "own" if parameters.changed(notebook, given) else _profile(notebook, given)
     named = out or given.get("run_dir") or paths.RUNS / kind / notebook
     return Path(named).expanduser().resolve()
 
@@ -172,9 +175,10 @@ def _check_files(given: Mapping[str, Any]) -> None:
 
 def _set_environment() -> str:
     """What the kernel inherits, with the marks of a run under this runner; returns the run's id."""
-    found, run_id = page_environment(), runs.new_run_id()
+    run_id = runs.new_run_id()
+    environment = {**page_environment(), paths.RUNNER: "1", paths.RUN_ID: run_id}
     os.environ.clear()
-    os.environ.update(found, **{paths.RUNNER: "1", paths.RUN_ID: run_id})
+    os.environ.update(environment)
     return run_id
 
 
@@ -185,31 +189,12 @@ def page_environment() -> dict[str, str]:
 
 
 def _execute(source: Path, executed: Path, values: dict[str, Any]) -> None:
-    import papermill as pm
+    """Runs all cells in a kernel of their own; its failure is one message."""
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    # it warns of typed parameters, which it can't parse
-    logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            # IPython runs what lies in the user's profile at a kernel's start: here there is none.
-            # A home folder that can't be written holds no kernel's connection file.
-            os.environ.update(IPYTHONDIR=folder, JUPYTER_RUNTIME_DIR=folder)
-            pm.execute_notebook(
-                _for_papermill(source),
-                _for_papermill(executed),
-                parameters=values,
-                kernel_name="python3",
-                kernel_manager_class=_own_kernel_manager(),
-                language="python",
-                cwd=str(paths.NOTEBOOKS),
-                progress_bar=False,
-                start_timeout=120,
-                execution_timeout=CELL_TIMEOUT_S,
-                request_save_on_cell_execute=True,
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],
-            )  # it listens on loopback only, and says so
+        _run_cells(source, executed, values)
     except PapermillExecutionError as error:
         what = error.evalue or error.ename
         if re.search(DISK_IS_FULL, what):
@@ -218,11 +203,36 @@ def _execute(source: Path, executed: Path, values: dict[str, Any]) -> None:
         name = "" if error.ename in ("InputError", "Hw2Error") else f"{error.ename}: "
         raise kind(f"{name}{what}", where=f"{source.name}, cell {error.cell_index + 1}") from error
     except (CellTimeoutError, DeadKernelError) as error:
-        slow = isinstance(error, CellTimeoutError)
+        is_slow = isinstance(error, CellTimeoutError)
         late = f"a cell ran longer than {CELL_TIMEOUT_S} s"
-        what = late if slow else "the kernel died (out of memory?)"
+        what = late if is_slow else "the kernel died (out of memory?)"
         todo = "close other programs, or lower batch_size or epochs"
         raise Hw2Error(what, where=source.name, todo=todo) from error
+
+
+def _run_cells(source: Path, executed: Path, values: dict[str, Any]) -> None:
+    import papermill as pm
+
+    # it warns of typed parameters, which it can't parse
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        # IPython runs what lies in the user's profile at a kernel's start: here there is none.
+        # A home folder that can't be written holds no kernel's connection file.
+        os.environ.update(IPYTHONDIR=folder, JUPYTER_RUNTIME_DIR=folder)
+        pm.execute_notebook(
+            _for_papermill(source),
+            _for_papermill(executed),
+            parameters=values,
+            kernel_name="python3",
+            kernel_manager_class=_own_kernel_manager(),
+            language="python",
+            cwd=str(paths.NOTEBOOKS),
+            progress_bar=False,
+            start_timeout=120,
+            execution_timeout=CELL_TIMEOUT_S,
+            request_save_on_cell_execute=True,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        )  # the kernel listens on loopback only, and says so
 
 
 def _for_papermill(path: Path) -> str:
@@ -231,7 +241,7 @@ def _for_papermill(path: Path) -> str:
 
 
 def _own_kernel_manager() -> type:
-    """Starts the kernel of this very interpreter, whatever kernels are installed under its name elsewhere."""
+    """Starts the kernel of this very interpreter, whatever else is installed as "python3"."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
@@ -247,16 +257,14 @@ def _own_kernel_manager() -> type:
 
 @contextmanager
 def live_line(notebook: str, expected_s: float) -> Iterator[None]:
-    """One line a notebook on standard error: elapsed and expected seconds, redrawn on a terminal."""
+    """One line on standard error: elapsed and expected seconds, redrawn on a terminal."""
     begin, ended, redrawn = time.monotonic(), threading.Event(), sys.stderr.isatty()
 
     def say(word: str, end: str = "") -> None:
-        text = (
-            f"{notebook:22} {word:8} {time.monotonic() - begin:5.0f} s of about {expected_s:.0f} s"
-        )
-        print(
-            f"\r\033[K{text}{end}" if redrawn else f"{text}\n", end="", file=sys.stderr, flush=True
-        )
+        elapsed_s = time.monotonic() - begin
+        line = f"{notebook:22} {word:8} {elapsed_s:5.0f} s of about {expected_s:.0f} s"
+        shown = f"\r\033[K{line}{end}" if redrawn else f"{line}\n"
+        print(shown, end="", file=sys.stderr, flush=True)
 
     def tick() -> None:
         while not ended.wait(1 if redrawn else 60):
