@@ -108,12 +108,12 @@ def split_frames(
     return frames
 
 
-def nearest(wanted: Iterable[str], found: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
-    """The names in `found` that are nearly one of `wanted`, whatever their case, best first.
+def nearest(wanted: Iterable[str], there: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
+    """The names in `there` that are nearly one of `wanted`, whatever their case, best first.
 
     cutoff: the least similarity, as `difflib` counts it (0 to 1).
     """
-    names = {name.strip().lower(): name for name in found}
+    names = {name.strip().lower(): name for name in there}
     matches = [difflib.get_close_matches(name.lower(), names, cutoff=cutoff) for name in wanted]
     return list(dict.fromkeys(names[match] for row in matches for match in row))
 
@@ -127,16 +127,16 @@ def require_files(
     """
     if not folder.is_dir():
         what = "this is no folder" if folder.exists() else "there is no such folder"
-        found = _found([folder.name], folder.parent)
-        todo = f"put the data there or name another; found beside it: {found}"
+        beside = _listing([folder.name], folder.parent)
+        todo = f"put the data there or name another; found beside it: {beside}"
         raise InputError(what, where=folder, todo=todo)
     missing = [name for name in names if not (folder / name).is_file()][:MAX_LISTED]
     if missing:
-        todo += f"; found: {_found(missing, folder)}"
+        todo += f"; found: {_listing(missing, folder)}"
         raise InputError(f"missing: {', '.join(missing)}", where=folder, todo=todo)
 
 
-def _found(wanted: list[str], folder: Path) -> str:
+def _listing(wanted: list[str], folder: Path) -> str:
     """What is in a folder, names that are nearly `wanted` first."""
     there = sorted(path.name + "/" * path.is_dir() for path in folder.glob("*"))
     names = dict.fromkeys([*nearest(wanted, there[:MAX_COMPARED]), *there])
@@ -236,15 +236,15 @@ def read_table(source: Path | str, columns: Mapping[str, set[str]], *, optional:
     where, header = next(records, (f"{_place(source)}, row 1", []))
     places: dict[str, int] = {}
     for column, names in columns.items():
-        found = _find_column(header, column, names)
-        if len(found) == 1:
-            places[column] = found[0]
+        matches = _find_column(header, column, names)
+        if len(matches) == 1:
+            places[column] = matches[0]
             continue
-        near = [] if found else nearest(names, header, cutoff=0.8 if column == optional else 0.4)
-        if found or near or column != optional:
+        near = [] if matches else nearest(names, header, cutoff=0.8 if column == optional else 0.4)
+        if matches or near or column != optional:
             hint = _other_format(lines)
             names_wanted = f"name {' or '.join(sorted(names))} in the first row, each once"
-            what = f"{len(found)} columns for {column}: {header!s:.200}"
+            what = f"{len(matches)} columns for {column}: {header!s:.200}"
             what += hint or "".join(f"; nearly right: {name!r:.80}" for name in near)
             todo = COMMAS if hint else f"{names_wanted}; an empty file has none"
             raise InputError(what, where=where, todo=todo)

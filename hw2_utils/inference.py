@@ -167,6 +167,16 @@ def align(
     return methods, pd.factorize(frame[cluster or "id"], sort=True)[0]
 
 
+def groups_of(
+    predictions: pd.DataFrame, by: pd.Series, *, sort: bool = True
+) -> dict[str, pd.DataFrame]:
+    """The predictions of each group; `by`: the group of each row, null for none."""
+    todo = "make it from a column, as in predictions['id'].map(types)"
+    same_index = by.index.equals(predictions.index)
+    require(same_index, "another index than the predictions'", where="groups", todo=todo)
+    return {str(name): rows for name, rows in predictions.groupby(by, sort=sort)}
+
+
 def _check_examples(predictions: pd.DataFrame, cluster: str | None) -> None:
     """Refuses (InputError) several splits, and methods or seeds that differ in their examples."""
     where, todo = "predictions", "compare predictions of one and the same split and data"
@@ -347,16 +357,13 @@ def compare(
     """
     blocks = {"": predictions} if overall else {}
     if by is not None:
-        same_index = by.index.equals(predictions.index)
-        todo = "make it from a column, as in predictions['id'].map(types)"
-        require(same_index, "another index than the predictions'", where="compare: by", todo=todo)
-        groups = predictions.groupby(by)
-        blocks |= {str(g): b for g, b in groups if b[cluster or "id"].nunique() > 1}
+        groups = groups_of(predictions, by).items()
+        blocks |= {name: rows for name, rows in groups if rows[cluster or "id"].nunique() > 1}
     methods = {method for pair in pairs for method in pair}
     names, comparisons, words = [], [], []
     for group, block in blocks.items():
         rows = block[block["method"].isin(methods)]
-        missing = methods - set(rows["method"])
+        missing = sorted(methods - set(rows["method"]))
         what, todo = f"no predictions of {missing} {group}", "name methods that are there"
         require(not missing, what, where="compare", todo=todo)
         right, units = _correct(rows, cluster)
@@ -506,13 +513,13 @@ def _power(paired: Paired) -> str:
 
 
 # -------------------------------------------------------------------------------- ranking
-def auroc_parts(positive: np.ndarray, negative: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """AUROC of scores, and its components over positives and negatives.
+def pair_wins(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """Whether each positive's score beats each negative's: 1, 0, or 1/2 [n_positive, n_negative].
 
+    Their mean is the AUROC, the means of rows and columns are its components.
     Source: DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837.
     """
-    wins = (positive[:, None] > negative) + (positive[:, None] == negative) / 2.0
-    return float(wins.mean()), wins.mean(axis=1), wins.mean(axis=0)
+    return (positive[:, None] > negative) + (positive[:, None] == negative) / 2.0
 
 
 def auroc_difference(frame_a: pd.DataFrame, frame_b: pd.DataFrame, positive: str) -> Paired:
@@ -528,10 +535,11 @@ def auroc_difference(frame_a: pd.DataFrame, frame_b: pd.DataFrame, positive: str
     what = f"{fewer} of {n} examples in the smaller class"
     require(fewer > 1, what, where="auroc_difference", todo="two of each class are needed")
     scores = [np.diff(np.stack(frame["log_probs"]))[:, 0] for frame in frames]
-    (a, a1, a0), (b, b1, b0) = (auroc_parts(s[is_positive], s[~is_positive]) for s in scores)
-    components = a1 - b1, a0 - b0  # over positives, over negatives
+    wins_a, wins_b = (pair_wins(s[is_positive], s[~is_positive]) for s in scores)
+    difference = wins_a - wins_b
+    components = difference.mean(axis=1), difference.mean(axis=0)
     variance = sum(np.var(values, ddof=1) / len(values) for values in components)
-    estimate = Estimate(a - b, (float(variance), n - 2), n)
+    estimate = Estimate(float(difference.mean()), (float(variance), n - 2), n)
     rarest = 0.5 ** (n - 1)  # of swapping the methods' scores example by example
     sizes = {"seed_sd": 0.0, "n": n, "n_clusters": None, "n_seeds": 0}
     return _Comparison(estimate, estimate, rarest, sizes).at(LEVEL)

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -18,6 +17,7 @@ from hw2_utils.errors import require
 from hw2_utils.inference import (
     Estimate,
     align,
+    groups_of,
     resamples,
     share_interval,
     variance_over_examples,
@@ -134,9 +134,7 @@ def _shares(frame: pd.DataFrame, classes: Sequence[str]) -> dict[str, np.ndarray
     return {name: np.asarray(values, dtype=float) for name, values in shares.items()}
 
 
-def _share_interval(
-    name: str, each: Sequence[np.ndarray], *, over_seeds: bool, units: np.ndarray
-) -> Interval:
+def _share_interval(each: Sequence[np.ndarray], units: np.ndarray, *, over_seeds: bool) -> Interval:
     """Mean share, and its interval over examples or over seeds and examples."""
     mean = np.mean(each, axis=0)
     value = float(mean.mean())
@@ -149,7 +147,7 @@ def _share_interval(
 
 
 def _bootstrap_interval(
-    name: str, draws: Sequence[np.ndarray], *, over_seeds: bool, n_units: int
+    name: str, draws: Sequence[np.ndarray], n_units: int, *, over_seeds: bool
 ) -> Interval:
     """A metric of the sample itself, which comes first in each seed's draws, and its interval.
 
@@ -174,24 +172,35 @@ def _bootstrap_interval(
     return value, max(value - margin, lowest), min(value + margin, highest)
 
 
-def _bootstrap(
-    measures: Mapping[int | None, Sequence[Measure]], units: np.ndarray, **draw: int
-) -> dict[int | None, dict[str, np.ndarray]]:
-    """For each seed name -> [1 + n_resamples]: the sample itself, then its resamples."""
-    n_units = int(units.max()) + 1
-    chunks = []
-    for drawn in chain([np.ones((n_units, 1))], resamples(n_units, **draw)):
-        weights = drawn[units]
-        chunks.append(
-            {seed: labels(weights) | scores(weights) for seed, (labels, scores) in measures.items()}
-        )
-    return {
-        seed: {
-            name: np.concatenate([chunk[seed][name] for chunk in chunks])
-            for name in chunks[0][seed]
-        }
-        for seed in measures
+def _values(
+    frames: Mapping[int | None, pd.DataFrame],
+    units: np.ndarray,
+    classes: Sequence[str],
+    similarity: pd.DataFrame | None,
+    **draw: int,
+) -> dict[str, dict[int | None, np.ndarray]]:
+    """name -> seed -> values, of the metrics that every seed has.
+
+    The values of SHARES are those of the examples [n]; of other metrics that of the sample itself,
+    then those of its resamples [1 + n_resamples].
+    """
+    measures = {
+        seed: (_from_labels(frame, similarity), _from_log_probs(frame, classes))
+        for seed, frame in frames.items()
     }
+    samples = chain([np.ones((units.max() + 1, 1))], resamples(units.max() + 1, **draw))
+    parts = []
+    for drawn in samples:
+        weights = drawn[units]
+        parts.append({seed: a(weights) | b(weights) for seed, (a, b) in measures.items()})
+    by_seed = {
+        seed: _shares(frame, classes)
+        | {name: np.concatenate([part[seed][name] for part in parts]) for name in parts[0][seed]}
+        for seed, frame in frames.items()
+    }
+    first, *others = by_seed.values()
+    in_all = [name for name in first if all(name in other for other in others)]
+    return {name: {seed: values[name] for seed, values in by_seed.items()} for name in in_all}
 
 
 def _rows(
@@ -200,33 +209,21 @@ def _rows(
     cluster: str | None,
     similarity: pd.DataFrame | None,
     **draw: int,
-) -> list[dict]:
+) -> Iterator[dict]:
     """Tidy rows (without method, split and group) of one method, split and group."""
     methods, units = align(block, cluster=cluster)
     (frames,) = methods.values()
-    shares = {seed: _shares(frame, classes) for seed, frame in frames.items()}
-    measures = {
-        seed: (_from_labels(frame, similarity), _from_log_probs(frame, classes))
-        for seed, frame in frames.items()
-    }
-    draws = _bootstrap(measures, units, **draw)
-    of_draws = partial(_bootstrap_interval, n_units=int(units.max()) + 1)
-    rows = []
-    for metrics, interval in (shares, partial(_share_interval, units=units)), (draws, of_draws):
-        in_all = [
-            name
-            for name in next(iter(metrics.values()))
-            if all(name in m for m in metrics.values())
-        ]
-        for name in in_all:
-            by_seed = {seed: values[name] for seed, values in metrics.items()}
-            for seed in dict.fromkeys([*by_seed, None]):
-                over_seeds = seed not in by_seed
-                each = list(by_seed.values()) if over_seeds else [by_seed[seed]]
-                value, low, high = interval(name, each, over_seeds=over_seeds)
-                row = {"seed": seed, "name": name, "value": value, "low": low, "high": high}
-                rows.append({**row, "n": len(units)})
-    return rows
+    n_units = int(units.max()) + 1
+    for name, by_seed in _values(frames, units, classes, similarity, **draw).items():
+        for seed in dict.fromkeys([*frames, None]):  # None: over the seeds, or without any
+            over_seeds = seed not in frames
+            each = list(by_seed.values()) if over_seeds else [by_seed[seed]]
+            if name in SHARES:
+                value, low, high = _share_interval(each, units, over_seeds=over_seeds)
+            else:
+                value, low, high = _bootstrap_interval(name, each, n_units, over_seeds=over_seeds)
+            row = {"seed": seed, "name": name, "value": value, "low": low, "high": high}
+            yield {**row, "n": len(units)}
 
 
 def tidy(
@@ -264,14 +261,11 @@ def tidy(
     check_predictions(predictions, classes)
     blocks = {"all": predictions}
     for key, series in (groups or {}).items():
-        names = set(series.dropna().astype(str))
-        require(
-            series.index.equals(predictions.index) and blocks.keys().isdisjoint(names),
-            f"{key!r} has another index than the predictions, or one of {sorted(names)} is taken",
-            where="groups",
-            todo="make it from a column, as in predictions['id'].map(types)",
-        )
-        blocks |= {str(name): block for name, block in predictions.groupby(series, sort=False)}
+        named = groups_of(predictions, series, sort=False)
+        what = f"{key!r}: one of the groups {sorted(named)} is taken"
+        todo = "give each group a name of its own"
+        require(blocks.keys().isdisjoint(named), what, where="groups", todo=todo)
+        blocks |= named
     return [
         {"method": method, "split": split, "group": group, **row}
         for group, block in blocks.items()

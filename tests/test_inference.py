@@ -24,12 +24,12 @@ from hw2_utils.inference import (
     Estimate,
     Paired,
     auroc_difference,
-    auroc_parts,
     compare,
     holm,
     mean_per_type,
     normalised_accuracy,
     p_text,
+    pair_wins,
     points,
     resamples,
     sentence,
@@ -952,10 +952,10 @@ def scored(scores, labels, method):
 def test_delong_by_hand():
     labels = np.array([1, 1, 1, 0, 0], bool)
     # wins of each positive over (0, 2): a 3 -> 1, 2 -> 3/4 (a tie), 1 -> 1/2
-    auroc, over_positives, over_negatives = auroc_parts(np.array([3, 2, 1]), np.array([0, 2]))
-    assert auroc == pytest.approx(0.75)
-    assert over_positives == pytest.approx([1, 0.75, 0.5])
-    assert over_negatives == pytest.approx([1, 0.5])
+    wins = pair_wins(np.array([3, 2, 1]), np.array([0, 2]))
+    assert wins.mean() == pytest.approx(0.75)
+    assert wins.mean(axis=1) == pytest.approx([1, 0.75, 0.5])
+    assert wins.mean(axis=0) == pytest.approx([1, 0.5])
     # b: 0, 4, 5 over (1, 3): 0, 1, 1; components of the difference: 1, -1/4, -1/2 and 1/3, -1/6
     got = auroc_difference(
         scored([3, 2, 1, 0, 2], labels, "a"), scored([0, 4, 5, 1, 3], labels, "b"), "yes"
@@ -980,8 +980,8 @@ def test_delong_agrees_with_scikit_learn_and_the_bootstrap():
     for _ in range(1500):
         i = rng.integers(300, size=300)
         draws.append(
-            auroc_parts(a[i][labels[i]], a[i][~labels[i]])[0]
-            - auroc_parts(b[i][labels[i]], b[i][~labels[i]])[0]
+            pair_wins(a[i][labels[i]], a[i][~labels[i]]).mean()
+            - pair_wins(b[i][labels[i]], b[i][~labels[i]]).mean()
         )
     assert got.high - got.low == pytest.approx(2 * 1.968 * np.std(draws), rel=0.08)
     assert (got.n, got.n_seeds, got.trained_p) == (300, 0, got.p_value)
