@@ -1,1 +1,1 @@
-"""Helpers of the six homework notebooks: what they compute stays visible there, how it is kept honest lives here."""
+"""Helpers of the six notebooks: the idea stays visible there, what keeps it honest lives here."""

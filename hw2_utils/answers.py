@@ -1,4 +1,4 @@
-"""The homework's questions, answered in a sentence or two from what a run measured: right for every outcome."""
+"""The homework's questions, answered from what a run measured: right for every outcome."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ ALPHA = round(1 - LEVEL, 12)
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-    """What a row of `inference.compare` shows of its first method: "leads", "trails" or "not shown"."""
+    """What a row of `inference.compare` shows of its first method, in a word.
+
+    One of "leads", "trails" and "not shown".
+    """
     p_value = row.get("p_holm")
     if p_value is None or pd.isna(p_value) or p_value >= ALPHA:
         return "not shown"
@@ -44,7 +47,7 @@ def vqa_recipe(settings: Any) -> str:
     )
 
 
-# ---------------------------------------------------------------------------------------------- full and LoRA
+# ---------------------------------------------------------------------------- full and LoRA
 COST_NAMES = {
     "params_trainable": "trained parameters",
     "peak_memory_mib": "peak memory",
@@ -53,7 +56,10 @@ COST_NAMES = {
 
 
 def costs(table: pd.DataFrame, *, disturbed: Sequence[str]) -> dict[str, float]:
-    """LoRA's parameters, memory and time divided by full fine-tuning's, by name; no time where one was disturbed."""
+    """LoRA's parameters, memory and time divided by full fine-tuning's, by name.
+
+    No time where one was disturbed.
+    """
     names = list(COST_NAMES)
     if set(disturbed) & {"full", "lora"}:
         names.remove("train_time_s")
@@ -70,7 +76,8 @@ def efficiency(table: pd.DataFrame, *, n_seeds: int, disturbed: Sequence[str]) -
     if "peak_memory_mib" in share:
         memory = table.loc["peak_memory_mib"]
         parts.append(_cost("the peak memory", memory, share["peak_memory_mib"], "MiB"))
-    told = f"**Efficiency.** `lora` has {' and '.join(parts)} of `full` (memory measured once a method)."
+    shares = " and ".join(parts)
+    told = f"**Efficiency.** `lora` has {shares} of `full` (memory measured once a method)."
     if "train_time_s" not in share:
         return f"{told} Their times are not compared: other work had the machine meanwhile."
     time = table.loc["train_time_s"]
@@ -98,7 +105,8 @@ def performance(table: pd.DataFrame, tests: pd.DataFrame, own_rate: str) -> str:
     }[verdict(at_own)]
     return (
         f"**Performance.** At the same learning rate `lora` has {', '.join(numbers)} of `full`: "
-        f"{_told(verdict(tests.loc['lora - full']))}. At a rate of its own LoRA {better} in accuracy."
+        f"{_told(verdict(tests.loc['lora - full']))}. "
+        f"At a rate of its own LoRA {better} in accuracy."
     )
 
 
@@ -147,8 +155,8 @@ def observations(
 def same_observations(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Whether what holds for the larger model (01) holds for the smaller one (02), aspect by aspect.
 
-    Each of the two has `costs` (shares as `costs` gives them), `same rate` and `own rate` (verdicts of LoRA against
-    full fine-tuning).
+    Each of the two has `costs` (shares as `costs` gives them), `same rate` and `own rate` (verdicts
+    of LoRA against full fine-tuning).
     """
     rates = {"same rate": "At the same learning rate", "own rate": "At a rate of its own"}
     both = [name for name in first["costs"] if name in second["costs"]]
@@ -172,7 +180,7 @@ def same_observations(first: Mapping[str, Any], second: Mapping[str, Any]) -> li
     return lines
 
 
-# ---------------------------------------------------------------------------------------------- prompts
+# ---------------------------------------------------------------------------------- prompts
 def expert_helped(tests: pd.DataFrame, auroc_p: float | None, quality: pd.DataFrame) -> list[str]:
     """Part 3.2's question: did the expert persona make answers more accurate, and more coherent?
 
@@ -194,8 +202,9 @@ def expert_helped(tests: pd.DataFrame, auroc_p: float | None, quality: pd.DataFr
     expert, short = quality.loc["expert"], quality.loc["short"]
     return [
         f"**Did the expert persona help? {accurate}**, {ranked}.",
-        f"Coherence on the seven statements: its texts have {expert['n_words']:.0f} words against {short['n_words']:.0f}, "
-        f"repeat {expert['repeated_3gram_share']:.0%} of their 3-grams against {short['repeated_3gram_share']:.0%}, and "
+        f"Coherence on the seven statements: its texts have {expert['n_words']:.0f} words against "
+        f"{short['n_words']:.0f}, repeat {expert['repeated_3gram_share']:.0%} of their 3-grams "
+        f"against {short['repeated_3gram_share']:.0%}, and "
         f"{expert['contradicts']:.0%} against {short['contradicts']:.0%} hold both verdicts.",
     ]
 

@@ -24,7 +24,7 @@ WIDTH_IN = 6.3
 
 
 def style() -> None:
-    """Figures in the sizes of a text column, no frame, fonts that a PDF embeds; numbers of tables as people read them."""
+    """Figures as wide as a text column, fonts that a PDF embeds; tables' numbers for people."""
     pd.set_option("display.float_format", number)
     plt.rcdefaults()  # whatever the user's own matplotlibrc says
     plt.rcParams.update(
@@ -44,7 +44,7 @@ def style() -> None:
 
 
 def number(value: float) -> str:
-    """Whole and large numbers with thousands separators, others with three decimals, tiny ones as a power of ten."""
+    """A number for a table: 1,234 or 0.123, and 1.2e-04 for a tiny one."""
     if value == int(value) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.1e}"
@@ -218,7 +218,10 @@ def confusion(
 
 
 def reliability(axes: Axes, frame: pd.DataFrame, *, name: str, colour: int = 0) -> None:
-    """How often the likeliest answer is right, by ten bins of its probability: on the diagonal, probabilities mean what they say."""
+    """How often the likeliest answer is right, by ten bins of its probability.
+
+    On the diagonal a probability means what it says.
+    """
     confidence = np.exp(np.stack(frame["log_probs"]).max(axis=1))
     bins = pd.DataFrame(
         {"p": confidence, "right": frame["label"].to_numpy() == frame["prediction"].to_numpy()}
@@ -249,7 +252,7 @@ def calibration(predictions: pd.DataFrame, methods: Sequence[str]) -> Figure:
 
 
 def pictures(files: Sequence[Path], texts: Sequence[str], *, columns: int = 3) -> Figure:
-    """A grid of picture files, each with its text above it, shown as it is (a dollar sign starts no formula)."""
+    """A grid of picture files, each with its text above it (a dollar sign starts no formula)."""
     n_rows = -(-len(files) // columns)
     figure, axes = plt.subplots(n_rows, columns, figsize=(WIDTH_IN, 2.3 * n_rows), squeeze=False)
     for ax in axes.flat:

@@ -1,4 +1,4 @@
-"""What a sweep found: from runs on this run's own data and models, or as committed for these models."""
+"""What a sweep found: from runs on this run's data and models, or as committed for the models."""
 
 from __future__ import annotations
 

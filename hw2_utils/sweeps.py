@@ -1,4 +1,4 @@
-"""Sweep files: one notebook, many parameter rows, each run in a folder of its own under `runs/sweeps/`."""
+"""Sweep files: one notebook, many sets of parameters, each run in a folder under `runs/sweeps/`."""
 
 from __future__ import annotations
 
@@ -28,13 +28,17 @@ class Sweep:
 
 
 def read(path: Path | str) -> Sweep:
-    """Reads `notebook`, `fixed: {}`, `grid: {name: [...]}` or `rows: [...]`, and `seeds`; checks every run."""
+    """Reads a sweep file and checks every run of it.
+
+    It holds `notebook`, `fixed: {}`, `grid: {name: [...]}` or `rows: [...]`, and `seeds`.
+    """
     path, todo = Path(path), "see CONTRIBUTING.md"
     plain = not set(path.stem) & set("{}")
     require(plain, "the workflow engine takes braces for its own", where=path, todo="rename it")
     broken = (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError)
     with explained("the sweep file can't be read", *broken, where=path, todo=todo):
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506 - a SafeLoader
+        text = path.read_text(encoding="utf-8")
+        content = yaml.load(text, Loader=StrictLoader)  # noqa: S506 - a SafeLoader
         unknown = content.keys() - {"notebook", "fixed", "grid", "rows", "seeds"}
         require(not unknown, f"unknown: {', '.join(map(str, unknown))}", where=path, todo=todo)
         one = ("grid" in content) != ("rows" in content)
