@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -48,8 +48,7 @@ class Embedded:
         return len(image), len(question)
 
 
-@dataclass(frozen=True)
-class Split:
+class Split(NamedTuple):
     """One split: image float32 [n, d_image], question float32 [n, d_question], label int64 [n]."""
 
     image: torch.Tensor
@@ -141,7 +140,7 @@ def train(
     # of a batch for each seed: [S, b, d] -> [S, b, C]; of one split for all: [n, d] -> [S, n, C]
     own_batch = torch.vmap(forward, in_dims=(0, 0, 0))
     shared = torch.vmap(forward, in_dims=(0, None, None))
-    data = {name: _on_device(split, device) for name, split in data.items()}
+    data = {name: Split(*(tensor.to(device) for tensor in data[name])) for name in data}
     optimiser = torch.optim.AdamW(params.values(), lr=learning_rate, weight_decay=weight_decay)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]  # of the batches' order
     best, curve = _BestEpochs(params, len(seeds)), []
@@ -180,10 +179,6 @@ def _stacked(
         return functional_call(shell, (weights, first_buffers), (image, question))
 
     return {name: stack.detach().requires_grad_() for name, stack in params.items()}, forward
-
-
-def _on_device(split: Split, device: str) -> Split:
-    return Split(*(tensor.to(device) for tensor in (split.image, split.question, split.label)))
 
 
 class _BestEpochs:
