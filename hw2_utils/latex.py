@@ -146,7 +146,8 @@ def content(profile: str) -> dict[str, str | bytes]:
             source = f"run {record.id} of {record.notebook}, {' '.join(source.split())}"
             macros.append(_macro(name, value, source))
         files |= _listings(number, record)
-        for name, lines in record.data["sentences"].items():
+        notes = record.data["run"]["notes"] or ["This run has no notes."]
+        for name, lines in {**record.data["sentences"], "notes": notes}.items():
             files[f"sentences/{number}-{name}.tex"] = items(lines)
         for name in record.data["files"]:
             if name.endswith(".txt"):
