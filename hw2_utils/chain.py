@@ -95,7 +95,7 @@ def _snakemake(profile: str, cores: int, sweep: Path | None, slurm: bool) -> int
     command += ["--workflow-profile", engine_profile, "--config", f"profile={profile}"]
     environment = {**os.environ, "PYTHONPATH": str(paths.ROOT)}
     environment[paths.SWEEP] = str(sweep.resolve()) if sweep else ""
-    # in our own process group: what kills the group leaves no engine behind that a next chain would meet
+    # in our own process group: what kills the group leaves no engine behind to meet a next chain
     engine = subprocess.Popen(command, env=environment)
     try:
         return engine.wait()

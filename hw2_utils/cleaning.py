@@ -1,4 +1,4 @@
-"""`clean`: removes what runs have left, each thing by what it is; anything else stays and is named."""
+"""`clean`: removes what runs have left, each thing by what it is; all else stays and is named."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ TABLE = ",".join(runs.METRIC_COLUMNS)  # how a sweep's table began in earlier ve
 
 
 def clean() -> list[Path]:
-    """Removes runs, parts, pages, sweeps' tables and stores of embeddings; returns the files that stay.
+    """Removes runs, parts, pages, sweeps' tables and stores of embeddings.
 
-    Raises InputError, with nothing removed, while a run is at work here.
+    Returns the files that stay. Raises InputError, with nothing removed, while a run is at work.
     """
     for lock in filter(_is_lock, paths.RUNS.rglob(".*.lock")):
         with folders.hold(lock, "a run is at work", where=lock.parent, todo="wait, or end it"):
@@ -23,6 +23,17 @@ def clean() -> list[Path]:
     parts.prune(set())
     if paths.RUNS == paths.ROOT / "runs":
         shutil.rmtree(paths.RUNS / ".snakemake", ignore_errors=True)  # the engine's own notes
+    _remove_runs()
+    for store in filter(embedding_cache.is_store, paths.EMBEDDINGS_CACHE.glob("*.sqlite")):
+        for end in ("", "-wal", "-shm"):
+            Path(f"{store}{end}").unlink(missing_ok=True)
+    left = [f for place in (paths.RUNS, paths.EMBEDDINGS_CACHE) for f in sorted(place.rglob("*"))]
+    files = [f for f in left if f.is_symlink() or not f.is_dir()]
+    return [f for f in files if f.name not in ("README.md", ".lock")]
+
+
+def _remove_runs() -> None:
+    """Removes what is ours below `runs/`, then the folders that are empty."""
     for name, _, files in os.walk(paths.RUNS, topdown=False):
         folder = Path(name)
         if folders.is_run(folder):
@@ -32,13 +43,6 @@ def clean() -> list[Path]:
                 (folder / file).unlink()
         with suppress(OSError):  # it isn't empty, or gone
             folder.rmdir()
-    for store in paths.EMBEDDINGS_CACHE.glob("*.sqlite"):
-        if embedding_cache.is_store(store):
-            for end in ("", "-wal", "-shm"):
-                Path(f"{store}{end}").unlink(missing_ok=True)
-    left = [f for place in (paths.RUNS, paths.EMBEDDINGS_CACHE) for f in sorted(place.rglob("*"))]
-    files = [f for f in left if f.is_symlink() or not f.is_dir()]
-    return [f for f in files if f.name not in ("README.md", ".lock")]
 
 
 def _is_ours(file: Path) -> bool:

@@ -171,8 +171,7 @@ class _Content:
 
     def _column(self, column: Any, place: str) -> Any:
         categories = getattr(column.dtype, "categories", ())
-        kind = [str(column.dtype), self._items(categories, place)]
-        kind.append(getattr(column.dtype, "ordered", None))
+        kind = [repr(column.dtype), self._items(categories, place)]
         if column.hasnans or column.dtype.kind == "O":  # libraries differ in what stands for none
             column = column.astype(object).where(column.notna(), None)
         return [self.of(column.name, place), *kind, self._array(column.to_numpy(), place)]
@@ -224,17 +223,14 @@ class _Content:
         return ["class", place, content]
 
     def _attribute(self, value: Any, place: str) -> Any:
-        if isinstance(value, property):
-            return ["property", *self._items([value.fget, value.fset, value.fdel], place)]
-        if isinstance(value, functools.cached_property):
-            return ["cached_property", self.of(value.func, place)]
-        if isinstance(value, classmethod | staticmethod):
-            return [type(value).__name__, self.of(value.__func__, place)]
+        if isinstance(value, property | classmethod | staticmethod | functools.cached_property):
+            functions = [getattr(value, name, None) for name in _HOLDS]
+            return [type(value).__name__, *self._items(functions, place)]
         return None if inspect.isdatadescriptor(value) else self.of(value, place)
 
     def _field(self, field: Field[Any], place: str) -> Any:
         defaults = (None if d is MISSING else [d] for d in (field.default, field.default_factory))
-        flags = (field.init, field.repr, field.compare, field.kw_only, str(field.type))
+        flags = (field.init, field.compare, field.kw_only)
         return [field.name, self._items([*defaults, *flags], place)]
 
     def _function(self, function: FunctionType, place: str) -> Any:
@@ -255,6 +251,8 @@ class _Content:
         return ["function", _bytecode(code), content, values]
 
 
+# Where a property or the like keeps its functions.
+_HOLDS = ("fget", "fset", "fdel", "__func__", "func")
 # What Python writes into every class, beside what its author wrote.
 _BOOKKEEPING = frozenset(
     "__abstractmethods__ __annotate_func__ __annotations__ __annotations_cache__ __dict__ __doc__"

@@ -1,4 +1,4 @@
-"""JupyterLab on copies of the notebooks: what a reader tries out there changes no run of the chain."""
+"""JupyterLab on copies of the notebooks: what a reader tries out changes no run of the chain."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def _copy(name: str) -> Iterator[str]:
     copy, cells = FOLDER / f"{name}.ipynb", _cells(notebook)
     try:
         there = json.loads(copy.read_text(encoding="utf-8"))
-        found, copied = _cells(there), there["metadata"].get(MARK)
+        cells_there, cells_copied = _cells(there), there["metadata"].get(MARK)
     except FileNotFoundError:
-        found = copied = None
+        cells_there = cells_copied = None
     except (ValueError, LookupError, TypeError, AttributeError):
-        found, copied = "broken", None
-    if found == copied != cells:
+        cells_there, cells_copied = "broken", None
+    if cells_there == cells_copied != cells:
         marked = {**notebook, "metadata": {**notebook["metadata"], MARK: cells}}
         copy.write_text(json.dumps(marked, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    elif found != cells:
+    elif cells_there != cells:
         yield f"{paths.short(copy)} has edits and stays; for a fresh copy, rename or delete it"
 
 
@@ -60,14 +60,14 @@ def _cells(notebook: Mapping[str, Any]) -> str:
 
 
 def command() -> list[str]:
-    """JupyterLab of this interpreter, on loopback only, with the project in sight and `lab/` open."""
+    """JupyterLab of this interpreter, on loopback only, in `lab/` with the project in sight."""
     root = ["--allow-root"] if os.geteuid() == 0 else []
     places = [f"--ServerApp.root_dir={paths.ROOT}", f"--ServerApp.preferred_dir={FOLDER}"]
     return [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", *places, *root]
 
 
 def environment() -> dict[str, str]:
-    """That of a run's kernel, without the runner's marks; kernels of other interpreters come last."""
+    """That of a run's kernel, without the runner's marks; other interpreters' kernels come last."""
     dropped = ("JUPYTER_PATH", paths.RUNNER, paths.RUN_ID)
     kept = {k: v for k, v in execute.page_environment().items() if k not in dropped}
     return {**kept, "JUPYTER_PREFER_ENV_PATH": "1"}

@@ -145,7 +145,7 @@ def _check_items(name: str, items: list[Any]) -> None:
 
 
 def check_text(text: Any, where: str) -> None:
-    """A text that no file can hold, or the system can't look for, would fail somewhere on the way."""
+    """Refuses a text that no file can hold, or that the system can't look for as a path."""
     todo = "give a text of ordinary characters, no longer than a file's path"
     with explained("this text can't be used", where=where, todo=todo):
         str(text).encode()

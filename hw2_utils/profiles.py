@@ -64,7 +64,7 @@ def _is_empty(name: str, value: Any) -> bool:
 
 
 def data_files(value: str) -> list[Path]:
-    """Files of a profile's data folder or file, pictures aside: what the workflow engine watches."""
+    """Files of a profile's data, pictures aside: what the workflow engine watches."""
     path = paths.ROOT / value
     files = path.rglob("*") if path.is_dir() else [path]  # a "hub:" data set is no file here
     return sorted(f for f in files if f.is_file() and f.suffix in (".txt", ".csv", ".parquet"))
