@@ -1,17 +1,20 @@
-"""Embeddings by content: an item is encoded once, whoever asks, and a changed item is never served stale.
+"""Embeddings by content: an item is encoded once, whoever asks, a changed one never served stale.
 
-Three lines, with any encoder that turns a list of texts into an array (`spec` has the seven SPEC_FIELDS)::
+Four lines, with any encoder that turns a list of texts into an array (`spec` has the seven
+SPEC_FIELDS)::
 
     from hw2_utils.embedding_cache import EmbeddingCache, text_key
     cache = EmbeddingCache(spec)
-    vectors = cache.encode([text_key(t) for t in texts], lambda rows: encode([texts[i] for i in rows]))
+    keys = [text_key(text) for text in texts]
+    vectors = cache.encode(keys, lambda rows: encode([texts[i] for i in rows]))
 
-A store is one SQLite file a spec, named after the model and a hash of the spec. A row of its table `items`
-holds the item's key (the hash of its content), the float32 vector (little-endian) and a checksum over spec,
-key and vector, which every read verifies.
+A store is one SQLite file a spec, named after the model and a hash of the spec. A row of its table
+`items` holds the item's key (the hash of its content), the float32 vector (little-endian) and a
+checksum over spec, key and vector, which every read verifies.
 
-Any number of processes on one machine may use a store at once. SQLite's write-ahead log needs shared memory:
-across machines each job writes to a folder of its own, and `union` merges them when the jobs have ended.
+Any number of processes on one machine may use a store at once. SQLite's write-ahead log needs
+shared memory: across machines each job writes to a folder of its own, and `union` merges them when
+the jobs have ended.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ SPEC_FIELDS = ("model", "revision", "weights_sha256", "preprocessing", "pooling"
 _BUSY_TIMEOUT_S = 120.0
 # Our SQL is constant: SQLITE_ERROR (no such table) means that the file isn't a store.
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-# A page of 16 KiB holds seven vectors of 512 float32 (93 % full), the default one of 4 KiB a single one.
+# A page of 16 KiB holds seven vectors of 512 float32 (93 % full), one of 4 KiB, the default, one.
 _PAGE_BYTES = 16384
 _SCHEMA = f"""PRAGMA page_size = {_PAGE_BYTES}; PRAGMA journal_mode = WAL; BEGIN;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -71,8 +74,8 @@ class EmbeddingCache:
     """The store of one spec; `encode` looks vectors up and encodes only those that are missing.
 
     spec: the SPEC_FIELDS (null where one doesn't apply), and any others that change the vectors.
-    folder: where the store lies; by default `hw2_utils.paths.EMBEDDINGS_CACHE`.
-        A cut or corrupt file is named in a warning, moved aside to `<name>.corrupt-<n>` and started anew.
+    folder: where the store lies; by default `hw2_utils.paths.EMBEDDINGS_CACHE`. A cut or corrupt
+        file is named in a warning, moved aside to `<name>.corrupt-<n>` and started anew.
     n_encoded, n_found: how many distinct items the last `encode` encoded, and found in the store.
     Raises InputError for a bad spec, and for a file with another spec than its name says.
     """
@@ -84,10 +87,8 @@ class EmbeddingCache:
         self.spec: dict[str, Any] = json.loads(self._spec_json)
         self.dim: int = self.spec["dim"]
         slug = re.sub("[^A-Za-z0-9.]+", "-", str(spec["model"]))[-60:].strip("-.")
-        self.path = (
-            Path(folder or paths.EMBEDDINGS_CACHE).resolve()
-            / f"{slug}-{_digest(self._spec_json)}.sqlite"
-        )
+        name = f"{slug}-{_digest(self._spec_json)}.sqlite"
+        self.path = Path(folder or paths.EMBEDDINGS_CACHE).resolve() / name
         self.encode([], np.empty)  # makes the file, or checks it
 
     def encode(
@@ -98,25 +99,24 @@ class EmbeddingCache:
         batch_size: int = 32,
         progress: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
-        """Vectors of the items with these keys (`text_key`, `image_key`): row i belongs to keys[i]; float32 [n, dim].
+        """Vectors float32 [n, dim] of the items with these keys: row i belongs to keys[i].
 
-        compute(indices) encodes the items at these indices of `keys`, the first with each missing key, at
-            most batch_size at a time: floats [len(indices), dim], finite in float32.
+        keys: see `text_key`, `image_key`.
+        compute(indices) encodes the items at these indices of `keys`, the first with each missing
+            key, at most batch_size at a time: floats [len(indices), dim], finite in float32.
         progress(n_encoded, n_missing) is called after each batch, when it is safely on disk.
-        A vector that doesn't agree with its checksum is named in a warning, encoded again and replaced.
-        Raises Hw2Error for a bad result of compute (its batch isn't written).
+        A vector that doesn't agree with its checksum is named in a warning, encoded again and
+        replaced. Raises Hw2Error for a bad result of compute (its batch isn't written).
         """
-        require(
-            batch_size > 0, f"batch_size is {batch_size}", where="encode", todo="give 1 or more"
-        )
+        what = f"batch_size is {batch_size}"
+        require(batch_size > 0, what, where="encode", todo="give 1 or more")
         try:
             return self._encode(keys, compute, batch_size, progress)
         except CorruptStoreError as error:
             if error.where != str(self.path):
                 raise
-            warnings.warn(
-                f"{error.where}: {error.what}; moved aside and started anew", stacklevel=2
-            )
+            what = f"{error.where}: {error.what}; moved aside and started anew"
+            warnings.warn(what, stacklevel=2)
             _move_aside(self.path, self._inode)
             return self._encode(keys, compute, batch_size, progress)
 
@@ -151,9 +151,8 @@ class EmbeddingCache:
                     if checksum == _checksum(self._spec_json, key, vector):
                         vectors[row] = np.frombuffer(vector, "<f4")
                         break
-                    warnings.warn(
-                        f"{self.path}: {key!r} {_ALTERED}; it is encoded again", stacklevel=4
-                    )
+                    what = f"{self.path}: {key!r} {_ALTERED}; it is encoded again"
+                    warnings.warn(what, stacklevel=4)
                 else:
                     missing.append(row)
         return missing
@@ -189,10 +188,9 @@ def _naming(path: Path) -> Iterator[None]:
         if (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _CORRUPT:
             what = f"this embedding store is cut or corrupt ({error})"
             raise CorruptStoreError(what, where=path, todo=_MOVE_AWAY) from error
+        what = f"this embedding store is unusable ({error})"
         todo = "check permissions, disk space and the processes that use it"
-        raise Hw2Error(
-            f"this embedding store is unusable ({error})", where=path, todo=todo
-        ) from error
+        raise Hw2Error(what, where=path, todo=todo) from error
 
 
 def _canonical_json(spec: Mapping[str, Any]) -> str:
@@ -219,13 +217,13 @@ def _checksum(spec_json: str, key: str, vector: bytes) -> bytes:
 
 
 def _lock(path: Path) -> FileLock:
-    """One process at a time opens, makes or moves stores; the system frees the lock of a killed one."""
+    """One process at a time opens, makes or moves stores; the system frees a killed one's lock."""
     return FileLock(path.parent / ".lock", timeout=_BUSY_TIMEOUT_S)
 
 
 def _move_aside(path: Path, inode: int | None) -> None:
     with _naming(path), _lock(path):
-        # Of several processes that found it corrupt the first moves it: the others see another inode.
+        # Of several processes that found it corrupt the first moves it: others see another inode.
         if path.exists() and path.stat().st_ino == inode:
             names = (Path(f"{path}.corrupt-{n}") for n in itertools.count(1))
             path.rename(next(name for name in names if not name.exists()))
@@ -233,10 +231,13 @@ def _move_aside(path: Path, inode: int | None) -> None:
 
 @contextmanager
 def _open(path: Path, spec_json: str = "") -> Iterator[_Store]:
-    """An open store, made if there is none. Raises InputError where its spec and its name don't agree."""
+    """An open store, made if there is none.
+
+    Raises InputError where its spec and its name don't agree.
+    """
     with _naming(path), _lock(path):
         is_new = not path.exists()
-        # SQLite itself finds whole pages missing. While there is a log, a page may just be on its way.
+        # SQLite itself finds whole pages missing. While there is a log, a page may be on its way.
         if not is_new and path.stat().st_size % _PAGE_BYTES and not Path(f"{path}-wal").exists():
             raise CorruptStoreError("this embedding store is cut", where=path, todo=_MOVE_AWAY)
         store = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, factory=_Store)
@@ -246,11 +247,10 @@ def _open(path: Path, spec_json: str = "") -> Iterator[_Store]:
                 store.executescript(_SCHEMA)
                 store.execute("INSERT INTO meta VALUES ('spec', ?)", [spec_json])
                 store.execute("COMMIT")
-            # Read, and closed where it can't be read, under the lock: SQLite removes the log beside an empty file,
-            # which would be that of the new store if another process made one at this moment.
-            store.spec_json = "".join(
-                str(value) for (value,) in store.query("SELECT value FROM meta")
-            )
+            # Read, and closed where it can't be read, under the lock: SQLite removes the log beside
+            # an empty file, which would be that of the new store if another process made one now.
+            specs = store.query("SELECT value FROM meta")
+            store.spec_json = "".join(str(value) for (value,) in specs)
         except BaseException:
             store.close()
             raise
@@ -262,19 +262,17 @@ def _open(path: Path, spec_json: str = "") -> Iterator[_Store]:
                 where=path,
                 todo="move it away, or give it back its own name",
             )
-        store.create_function(
-            "agrees", 3, lambda *item: _checksum(store.spec_json, *item[:2]) == item[2]
-        )
+
+        def agrees(key: str, vector: bytes, checksum: bytes) -> bool:
+            return _checksum(store.spec_json, key, vector) == checksum
+
+        store.create_function("agrees", 3, agrees)
         yield store
 
 
 def _stores(folder: Path) -> list[Path]:
-    require(
-        Path(folder).is_dir(),
-        "no such folder of embedding stores",
-        where=folder,
-        todo="check the path",
-    )
+    what = "no such folder of embedding stores"
+    require(Path(folder).is_dir(), what, where=folder, todo="check the path")
     return sorted(Path(folder).resolve().glob("*.sqlite"))
 
 
@@ -286,29 +284,22 @@ def is_store(path: Path) -> bool:
 
 
 def list_stores(folder: Path) -> list[dict[str, Any]]:
-    """One row a store: file, model, items, dim, size_mib, spec. Raises CorruptStoreError for a cut file."""
+    """One row a store: file, model, items, dim, size_mib, spec.
+
+    Raises CorruptStoreError for a cut file.
+    """
     rows = []
     for path in _stores(folder):
         with _open(path) as store:
-            spec, ((n_items,),) = (
-                json.loads(store.spec_json),
-                store.query("SELECT count(*) FROM items"),
-            )
-        rows.append(
-            {
-                "file": path.name,
-                "model": spec["model"],
-                "items": n_items,
-                "dim": spec["dim"],
-                "size_mib": path.stat().st_size / 2**20,
-                "spec": spec,
-            }
-        )
+            spec = json.loads(store.spec_json)
+            ((n_items,),) = store.query("SELECT count(*) FROM items")
+        about = {"file": path.name, "model": spec["model"], "items": n_items, "dim": spec["dim"]}
+        rows.append({**about, "size_mib": path.stat().st_size / 2**20, "spec": spec})
     return rows
 
 
 def verify(folder: Path) -> list[str]:
-    """Every problem of every store, naming the file: SQLite's integrity check, the spec, each checksum."""
+    """Every problem of every store, naming the file: SQLite's own check, the spec, checksums."""
     problems = []
     for path in _stores(folder):
         try:
@@ -324,8 +315,8 @@ def verify(folder: Path) -> list[str]:
 def prune(folder: Path, *, model: str | None = None, code: str | None = None) -> dict[str, int]:
     """Remove the items of one model id, or of stores of another `code`; returns how many, by file.
 
-    Other processes may go on using the stores, so an emptied one keeps its small file. Raises InputError
-    without either, CorruptStoreError for a corrupt file.
+    Other processes may go on using the stores, so an emptied one keeps its small file. Raises
+    InputError without either, CorruptStoreError for a corrupt file.
     """
     require(model or code, "nothing to prune", where=folder, todo="give a model id")
     removed = {}
@@ -342,9 +333,9 @@ def prune(folder: Path, *, model: str | None = None, code: str | None = None) ->
 def union(target: Path, sources: Sequence[Path]) -> dict[str, int]:
     """Merge the stores in the folders `sources` into those of equal spec in the folder `target`.
 
-    Returns how many items were added, by file. What the target has stays; a vector that doesn't agree with
-    its checksum is named in a warning and left out. No process may use the sources. Raises InputError for a
-    folder that isn't there, CorruptStoreError for a corrupt source.
+    Returns how many items were added, by file. What the target has stays; a vector that doesn't
+    agree with its checksum is named in a warning and left out. No process may use the sources.
+    Raises InputError for a folder that isn't there, CorruptStoreError for a corrupt source.
     """
     added: dict[str, int] = {}
     for path in [path for folder in sources for path in _stores(folder)]:

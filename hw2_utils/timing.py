@@ -1,4 +1,4 @@
-"""Time and memory of a block of code, on GPU or CPU, measured so that two methods can be compared."""
+"""Time and memory of a block of code, on GPU or CPU, so that two methods can be compared."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ MIB = 2**20
 
 @dataclass
 class Measurement:
-    """What `measure` fills in: seconds, and MiB above the level at the block's start (None where there is none)."""
+    """What `measure` fills in: seconds, and MiB above the level at the block's start.
+
+    None where there is none; `note` when other work had the CPU meanwhile.
+    """
 
     time_s: float = 0.0
     peak_memory_mib: float = 0.0
     allocated_memory_mib: float | None = None
     reserved_memory_mib: float | None = None
-    note: str | None = None  # when other work had the CPU meanwhile
+    note: str | None = None
 
 
 def resolve_device(device: str) -> str:
@@ -61,7 +64,7 @@ def _cpu_model() -> str:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What times and memory belong to: the device's name and the threads that this process may use."""
+    """What times and memory belong to: the device's name and this process's threads."""
     import torch
 
     return {"device": device_name(device), "threads": torch.get_num_threads()}
@@ -76,14 +79,17 @@ def synchronise(device: str) -> None:
 
 
 def _waited_s() -> float:
-    """Seconds that this process's main thread was ready to run while others had the CPU (Linux; elsewhere 0)."""
+    """Seconds that the main thread was ready while others had the CPU (Linux; elsewhere 0)."""
     delays = Path("/proc/self/schedstat")
     return int(delays.read_text().split()[1]) / 1e9 if delays.is_file() else 0.0
 
 
 @contextmanager
 def timed(device: str) -> Iterator[Measurement]:
-    """Wall-clock seconds of a block, the device synchronised at both ends; notes when they aren't comparable."""
+    """Wall-clock seconds of a block, the device synchronised at both ends.
+
+    Notes when they aren't comparable.
+    """
     result = Measurement()
     synchronise(device)
     begin, waited_s = time.perf_counter(), _waited_s()
@@ -92,7 +98,10 @@ def timed(device: str) -> Iterator[Measurement]:
     result.time_s = time.perf_counter() - begin
     share = (_waited_s() - waited_s) / result.time_s
     if share > 0.05:
-        result.note = f"other work had the CPU for {share:.0%} of a measured block: its times are not comparable"
+        result.note = (
+            f"other work had the CPU for {share:.0%} of a measured block: "
+            "its times are not comparable"
+        )
 
 
 @contextmanager
@@ -101,22 +110,24 @@ def memory_explained(batch_size: int) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch's are of the second kind
-        if isinstance(error, RuntimeError) and not re.search(
-            "(out of|allocate) memory", str(error)
-        ):
+        is_torchs = re.search("(out of|allocate) memory", str(error))
+        if isinstance(error, RuntimeError) and not is_torchs:
             raise
-        todo = "lower batch_size, or take a smaller model"
-        where = f"batch_size {batch_size}"
-        raise Hw2Error("training ran out of memory", where=where, todo=todo) from error
+        raise Hw2Error(
+            "training ran out of memory",
+            where=f"batch_size {batch_size}",
+            todo="lower batch_size, or take a smaller model",
+        ) from error
 
 
 @contextmanager
 def measure(device: str) -> Iterator[Measurement]:
     """Seconds and peak memory of a block above its own baseline.
 
-    On a GPU `peak_memory_mib` is the peak of the allocated bytes and `reserved_memory_mib` the peak of what the
-    allocator held; `allocated_memory_mib` is what is still allocated at the end. On a CPU the peak is that of the
-    resident set, which includes what the allocator keeps: measure a training in a process of its own (`in_child`).
+    On a GPU `peak_memory_mib` is the peak of the allocated bytes and `reserved_memory_mib` the peak
+    of what the allocator held; `allocated_memory_mib` is what is still allocated at the end. On a
+    CPU the peak is that of the resident set, which includes what the allocator keeps: measure a
+    training in a process of its own (`in_child`).
     """
     if device == "cuda":
         import torch
@@ -138,10 +149,9 @@ def measure(device: str) -> Iterator[Measurement]:
 
 
 def _reset_peak_rss() -> None:
-    """Linux keeps the peak as a high-water mark that a process may reset for itself (proc(5), clear_refs)."""
-    with suppress(
-        OSError
-    ):  # elsewhere the peak only grows, so a block in a fresh child process is still right
+    """Linux keeps a high-water mark that a process may reset for itself (proc(5), clear_refs)."""
+    # elsewhere the peak only grows, so a block in a fresh child process is still right
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -151,25 +161,23 @@ def _rss(name: str) -> int:
     for line in status.read_text().splitlines() if status.is_file() else []:
         if line.startswith(name + ":"):
             return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
+    n_bytes = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * n_bytes
 
 
 def in_child(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Runs an importable function in a fresh process and returns its result: memory there starts from nothing."""
+    """The result of an importable function in a fresh process, where memory starts from nothing."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
-    # Forked from a server that has imported the libraries and done nothing else: seconds sooner than a bare start.
+    # Forked from a server that has imported the libraries and done nothing else: seconds sooner
+    # than a bare start.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [function.__module__, "datasets", "peft", "transformers.trainer"]
-    )
-    with ProcessPoolExecutor(
-        1, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
-    ) as pool:
+    preloaded = [function.__module__, "datasets", "peft", "transformers.trainer"]
+    context.set_forkserver_preload(preloaded)
+    ending = {"initializer": _end_with, "initargs": (os.getpid(),)}
+    with ProcessPoolExecutor(1, mp_context=context, **ending) as pool:
         try:
             return pool.submit(function, *args, **kwargs).result()
         except BrokenProcessPool as error:
@@ -181,7 +189,10 @@ def in_child(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def _end_with(pid: int) -> None:
-    """Ends this process, and so its server, soon after the one that waits for it: killed, that can't say so."""
+    """Ends this process, and so its server, soon after the one that waits for it.
+
+    Killed, that one can't say so.
+    """
 
     def watch() -> None:
         with suppress(psutil.NoSuchProcess):
