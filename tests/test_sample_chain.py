@@ -216,25 +216,25 @@ def test_numbers_from_other_data_say_so_in_notebook_report_and_writeup(chain, pr
     done = command(project, "writeup")
     assert done.returncode == 0, done.stderr
     index = (chain / "index.html").read_text(encoding="utf-8")
-    assert "<figcaption>The runs of the three sweeps (not this run" in index
+    assert "<figcaption>The runs of the sweeps (other data than this run" in index
     for name, tables in OTHER_DATA.items():
         page = (chain / "html" / f"{name}.html").read_text(encoding="utf-8")
         shown = re.findall(
-            r"not this run.{1,10}s data: (?:2,000 real tweets|5 folds of real)", page
+            r"other data than this run.{1,10}s: (?:2,000 real tweets|5 folds of real)", page
         )
         assert len(shown) >= len(tables)
         for table in tables:
             kind = "figures" if table == "followup" else "tables"
             caption = (chain / name / kind / f"{table}.txt").read_text(encoding="utf-8")
             generated = project / "writeup" / "generated" / kind / f"{name[:2]}-{table}.tex"
-            assert "not this run's data" in caption
+            assert "other data than this run's" in caption
             text = generated.read_text(encoding="utf-8")
-            assert re.search(r"not this run(\\symbol\{39\}|')s data", text)
+            assert re.search(r"other data than this run(\\symbol\{39\}|')s", text)
 
 
 THIS_RUN = {  # tables that say what this very run encoded, and how long its predictions took
     "embeddings.csv": ["encoded now", "found in the cache"],
-    "inference.csv": ["median", "min", "max"],
+    "inference.csv": ["median", "min", "max", "disturbed"],
 }
 
 
