@@ -69,8 +69,8 @@ def against_full(records: Sequence[Record]) -> pd.DataFrame:
     """LoRA at its own rate in each run, compared with full fine-tuning on the validation split.
 
     One row a run, all in one family of paired tests: mean accuracy, its difference to `full` with
-    the interval and p of `inference.compare`, costs, and the run's id; a cost that no run has is
-    left out. Where the runs have one seed, interval and p are over tweets alone.
+    interval, p and spread over seeds as in `inference.compare`, costs, and the run's id; a cost
+    that no run has is left out. Where the runs have one seed, interval and p are over tweets alone.
     """
     validation, costs = [], {}
     for record in records:
@@ -89,6 +89,8 @@ def against_full(records: Sequence[Record]) -> pd.DataFrame:
     table = tests[["difference", "low", "high", "p_holm"]].set_axis(list(costs))
     table = table.rename(columns={"difference": "minus full", "p_holm": "p"})
     table.insert(0, "accuracy", is_right.groupby(predictions["method"]).mean())
+    if "seed_sd" in tests:
+        table["SD over seeds"] = tests["seed_sd"].to_numpy()
     by_run = pd.DataFrame(costs).T.infer_objects().dropna(axis=1, how="all")
     return table.join(by_run).rename_axis("LoRA with")
 
