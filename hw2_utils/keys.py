@@ -434,7 +434,7 @@ def _cell(source: str) -> ast.Module:
         return ast.parse("\n".join("" if x.lstrip().startswith(("%", "!")) else x for x in lines))
 
 
-_SHOWING = frozenset({"display", "plots", "plt", "print"})
+_SHOWING = frozenset({"caption", "display", "plots", "plt", "print"})
 
 
 def _showing(cell: ast.Module) -> frozenset[str]:
