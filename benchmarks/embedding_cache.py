@@ -2,9 +2,10 @@
 
     python benchmarks/embedding_cache.py [--million] [--repeats N] [--folder DIR]
 
-Items of 512 float32. Writes: one durable transaction a batch (of 32, the default of `encode`, and of 512),
-with an encoder that costs nothing. Lookups: all items in one call, in random order, from a store just
-written, checksums verified. Memory: anonymous resident memory (RssAnon, Linux) of a process that reads 10^5.
+Items of 512 float32. Writes: one durable transaction a batch (of 32, the default of `encode`, and
+of 512), with an encoder that costs nothing. Lookups: all items in one call, in random order, from a
+store just written, checksums verified. Memory: anonymous resident memory (RssAnon, Linux) of a
+process that reads 10^5.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def anonymous_mib() -> float:
 
 
 def read_in_slices(folder: Path, n_items: int, results: multiprocessing.Queue) -> None:
-    """A reader's anonymous memory in MiB: before, after slices of 500 items, with all in one array."""
+    """A reader's anonymous memory in MiB: before, after slices of 500 items, with all at once."""
     cache, keys = EmbeddingCache(SPEC, folder=folder), keys_of(n_items)
     memory_mib = {"before": anonymous_mib()}
     for start in range(0, n_items, 500):

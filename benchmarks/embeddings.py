@@ -1,18 +1,24 @@
-"""How much faster `encoders.embed` is than plain loops, what ResNet-50 makes of the CPU, and whether a runtime pays.
+"""How much faster `encoders.embed` is than plain loops, and what else a CPU could give.
 
     python benchmarks/embeddings.py [--vqa FOLDER] [--images N] [--repeats N] [--threads N]
 
-"ours" is notebook 03's call: each distinct picture or question once, into an empty store in a temporary folder. All
-sides have the same float32 weights and take turns in one process after a warm-up; vectors agree to 1e-5 of their norm.
-(a) Pictures: against the library's network(picture), one at a time in the default memory format, of each distinct picture (the last
-column is then the gain per distinct picture) and of each question's picture (the gain per row).
-(b) Questions: against sentence-transformers, one row a call, all rows in one call, and the distinct ones in one call.
-(c) ResNet-50: the encoder's call, decoding and network apart, beside the machine's rate for a large float32 matrix
-product (the best of all turns). Weights are random where the pinned ones aren't on this machine: nothing is fetched.
+"ours" is notebook 03's call: each distinct picture or question once, into an empty store in a
+temporary folder. All sides have the same float32 weights and take turns in one process after a
+warm-up; vectors agree to 1e-5 of their norm.
+(a) Pictures: against the library's network(picture), one at a time in the default memory format, of
+each distinct picture (the last column is then the gain per distinct picture) and of each question's
+picture (the gain per row).
+(b) Questions: against sentence-transformers, one row a call, all rows in one call, and the distinct
+ones in one call.
+(c) ResNet-50: the encoder's call, decoding and network apart, beside the machine's rate for a large
+float32 matrix product (the best of all turns). Weights are random where the pinned ones aren't on
+this machine: nothing is fetched.
 (d) The same calls with everything in the store; that nothing is encoded is asserted.
-(e) (a)'s network in the same batches under torch.compile, and under onnxruntime where that, onnx and onnxscript are
-installed; the warm-up (export, compilation without any cache, first batch) is stated apart.
-Prints Markdown tables: medians with ranges, ratios of medians, and the range of the ratios turn by turn.
+(e) (a)'s network in the same batches under torch.compile, and under onnxruntime where that, onnx
+and onnxscript are installed; the warm-up (export, compilation without any cache, first batch) is
+stated apart.
+Prints Markdown tables: medians with ranges, ratios of medians, and the range of the ratios turn by
+turn.
 """
 
 from __future__ import annotations
@@ -46,12 +52,12 @@ MATRIX = 4096  # rows and columns
 
 
 def inside(encoder: encoders.Encoder) -> dict[str, Any]:
-    """What `encoder.encode` closes over: its own network and transform, so that no side has others."""
+    """What `encoder.encode` closes over: its network and transform, so that no side has others."""
     return dict(inspect.getclosurevars(encoder.encode).nonlocals)
 
 
 def call(encoder: encoders.Encoder, items: list[Any], full: Path | None = None) -> np.ndarray:
-    """`encoders.embed` with an empty store in a temporary folder, or with one that has all; never the user's."""
+    """`encoders.embed` with an empty store, or the one in `full` that has all; never the user's."""
     with (
         tempfile.TemporaryDirectory() as empty,
         mock.patch.object(paths, "EMBEDDINGS_CACHE", full or Path(empty)),
@@ -91,7 +97,8 @@ def check(found: np.ndarray, expected: np.ndarray, name: str) -> None:
 
 def ratio(theirs: list[float], ours: list[float]) -> str:
     each = [a / b for a, b in zip(theirs, ours, strict=True)]
-    return f"{statistics.median(theirs) / statistics.median(ours):.2f} ({min(each):.2f} to {max(each):.2f})"
+    of_medians = statistics.median(theirs) / statistics.median(ours)
+    return f"{of_medians:.2f} ({min(each):.2f} to {max(each):.2f})"
 
 
 def compare(
@@ -100,7 +107,7 @@ def compare(
     others: dict[str, tuple[Callable, list[Any]]],
     repeats: int,
 ) -> None:
-    """Rows of the first table; each of `others` is a function and the items that it is called with."""
+    """Rows of the first table; each of `others` is a function and the items it is called with."""
     distinct = list(dict.fromkeys(item for _, items in others.values() for item in items))
     with tempfile.TemporaryDirectory() as folder:
         with mock.patch.object(paths, "EMBEDDINGS_CACHE", Path(folder)):
@@ -118,11 +125,10 @@ def compare(
         taken = turns({name: partial(*method) for name, method in methods.items()}, repeats)
     for name, times_s in taken.items():
         n_items = len(methods[name][1])
-        print(
-            f"| {name} | {n_items:,} | {spread(times_s, 3)} | {statistics.median(times_s) / n_items * 1e3:.2f} | "
-            f"{ratio(times_s, taken[f'({part}) ours'])} |",
-            flush=True,
-        )
+        each_ms = statistics.median(times_s) / n_items * 1e3
+        slower = ratio(times_s, taken[f"({part}) ours"])
+        row = f"| {name} | {n_items:,} | {spread(times_s, 3)} | {each_ms:.2f} | {slower} |"
+        print(row, flush=True)
 
 
 def resnet50(files: list[Path], geometry: str, repeats: int) -> None:
@@ -152,20 +158,17 @@ def resnet50(files: list[Path], geometry: str, repeats: int) -> None:
     )
     rate, flops = 2 * MATRIX**3 / min(taken.pop("product")), counter.get_total_flops()
     print(
-        f"\n(c) ResNet-50 ({model.id}): {flops / 1e9:.2f} GFLOP a picture; a product of two float32 matrices of "
-        f"{MATRIX} rows and columns: {rate / 1e9:.0f} GFLOP/s\n"
+        f"\n(c) ResNet-50 ({model.id}): {flops / 1e9:.2f} GFLOP a picture; a product of two "
+        f"float32 matrices of {MATRIX} rows and columns: {rate / 1e9:.0f} GFLOP/s\n"
     )
     print("| (c) ResNet-50 | ms/picture | pictures/s | % of that rate |\n|---|--:|--:|--:|")
     for name, times_s in taken.items():
         each_s = [time_s / len(files) for time_s in times_s]
-        share = (
-            ""
-            if name.startswith("decoding")
-            else spread([flops / s / rate * 100 for s in each_s], 1)
-        )
-        print(
-            f"| {name} | {spread([s * 1e3 for s in each_s], 1)} | {spread([1 / s for s in each_s], 1)} | {share} |"
-        )
+        shares = [flops / time_s / rate * 100 for time_s in each_s]
+        share = "" if name.startswith("decoding") else spread(shares, 1)
+        each_ms = spread([time_s * 1e3 for time_s in each_s], 1)
+        per_s = spread([1 / time_s for time_s in each_s], 1)
+        print(f"| {name} | {each_ms} | {per_s} | {share} |")
 
 
 def in_onnxruntime(
@@ -186,9 +189,8 @@ def in_onnxruntime(
 
 def runtimes(encoder: encoders.Encoder, files: list[Path], repeats: int) -> None:
     own = inside(encoder)
-    files = files[
-        : len(files) // own["n_at_once"] * own["n_at_once"]
-    ]  # another batch size would be compiled anew
+    # another batch size would be compiled anew
+    files = files[: len(files) // own["n_at_once"] * own["n_at_once"]]
     batches, warm_s = prepared(own, files), {"eager": 0.0}
     expected, actions = (
         through(own["forward"], batches),
@@ -228,7 +230,8 @@ def runtimes(encoder: encoders.Encoder, files: list[Path], repeats: int) -> None
             else "never"
         )
         print(
-            f"| {name} | {warm_s[name]:.1f} | {spread([s / len(files) * 1e3 for s in times_s], 2)} | "
+            f"| {name} | {warm_s[name]:.1f} | "
+            f"{spread([s / len(files) * 1e3 for s in times_s], 2)} | "
             f"{ratio(taken['eager'], times_s)} | {pays} |"
         )
 
@@ -258,24 +261,19 @@ def main() -> None:
     )
     texts = encoders.sentence_encoder(hub.fetch_model(settings["sentence_model"]), device="cpu")
     encode = partial(inside(texts)["network"].encode, show_progress_bar=False)
-    with mock.patch.object(
-        encoders, "_fold_batch_norms", lambda network: network
-    ):  # the library's network as it is
-        library = inside(
-            encoders.image_encoder(
-                hub.fetch_model(settings["image_model"]),
-                geometry=settings["geometry"],
-                device="cpu",
-            )
-        )
+    # the library's network as it is
+    with mock.patch.object(encoders, "_fold_batch_norms", lambda network: network):
+        model = hub.fetch_model(settings["image_model"])
+        library = inside(encoders.image_encoder(model, geometry=settings["geometry"], device="cpu"))
     plain = partial(
         plain_loop,
         library["forward"].to(memory_format=torch.contiguous_format),
         library["transform"],
     )
     print(
-        f"{len(rows):,} questions, {len(distinct):,} of them distinct, about {len(files):,} pictures; {args.repeats} "
-        f"turns; {args.threads} threads\n\n| method | items | s (range) | ms/item | times as long as ours (range) |\n"
+        f"{len(rows):,} questions, {len(distinct):,} of them distinct, about {len(files):,} "
+        f"pictures; {args.repeats} turns; {args.threads} threads\n\n"
+        "| method | items | s (range) | ms/item | times as long as ours (range) |\n"
         "|---|--:|--:|--:|--:|",
         flush=True,
     )

@@ -1,20 +1,25 @@
-"""How fast fine-tuning is on CPU: beside the published recipe, beside LoRA, and beside the machine's matmul rate.
+"""How fast fine-tuning is on CPU, beside the published recipe, LoRA and the matmul rate.
 
-    python benchmarks/finetune.py [--model ID_OR_PATH] [--tweets FOLDER] [--examples N] [--published-examples N]
-                                  [--epochs N] [--repeats N] [--threads N] [--merged-lora] [--profile]
+    python benchmarks/finetune.py [--model ID_OR_PATH] [--tweets FOLDER] [--examples N]
+                                  [--published-examples N] [--epochs N] [--repeats N]
+                                  [--threads N] [--merged-lora] [--profile]
 
-One process; methods take turns on the same model, tweets and seeds (turn i has seed i), batches of 16, after a warm-up.
-Only training is timed: tokenising, building the model and evaluation are outside, for every method.
-(a) `finetune.train` (batches of equal lengths, padded to their own longest) against stock Trainers in random order: the
-published recipe, every tweet padded to 512 tokens (slow, so it gets fewer tweets, for one epoch), and padding to the
-batch's longest. Losses show whether ours and the latter learn the same; over whole splits too, because the last steps
-of grouped batches hold the shortest tweets.
+One process; methods take turns on the same model, tweets and seeds (turn i has seed i), batches of
+16, after a warm-up. Only training is timed: tokenising, building the model and evaluation are
+outside, for every method.
+(a) `finetune.train` (batches of equal lengths, padded to their own longest) against stock Trainers
+in random order: the published recipe, every tweet padded to 512 tokens (slow, so it gets fewer
+tweets, for one epoch), and padding to the batch's longest. Losses show whether ours and the latter
+learn the same; over whole splits too, because the last steps of grouped batches hold the shortest
+tweets.
 (b) LoRA (r=8, PEFT's default targets) against full fine-tuning, over the same batches.
-(c) The share of the machine's float32 matmul rate (the best of a large square one) that whole trainings reach: counting
-real tokens alone, and counting padding as well.
-(d) With --merged-lora: LoRA that forms W + BA once a step in place of the side path; first proven equal to 1e-5.
+(c) The share of the machine's float32 matmul rate (the best of a large square one) that whole
+trainings reach: counting real tokens alone, and counting padding as well.
+(d) With --merged-lora: LoRA that forms W + BA once a step in place of the side path; first proven
+equal to 1e-5.
 (e) With --profile: only the 12 operations that take most of 20 steps.
-Prints Markdown tables: medians with ranges over the turns; ratios are medians and ranges of the ratios turn by turn.
+Prints Markdown tables: medians with ranges over the turns; ratios are medians and ranges of the
+ratios turn by turn.
 """
 
 from __future__ import annotations
@@ -62,7 +67,7 @@ def stock_train(
     learning_rate: float,
     seed: int,
 ) -> dict[str, Any]:
-    """The Trainer as it comes: random order, its own collator, which pads a batch to its longest; no saving."""
+    """The Trainer as it comes, without saving: random order, a batch padded to its longest."""
     with tempfile.TemporaryDirectory() as folder:
         args = transformers.TrainingArguments(
             output_dir=folder,
@@ -89,7 +94,7 @@ def stock_train(
 
 
 def merge_each_step(network: nn.Module) -> nn.Module:
-    """Each LoRA layer multiplies by W + scaling * BA, formed once a step; autograd leads through it to A and B."""
+    """Each LoRA layer multiplies by W + scaling * BA, formed once a step for autograd too."""
 
     def forward(layer: Any, x: torch.Tensor) -> torch.Tensor:
         down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
@@ -116,7 +121,8 @@ def assert_merged_is_equal(build: Callable[[int], nn.Module], batch: Any) -> str
     difference = max(float((a - b).abs().max()) for a, b in zip(*found, strict=True))
     assert difference < 1e-5, difference
     largest = max(float(gradient.abs().max()) for gradient in found[0][1:])
-    return f"merged LoRA: outputs and gradients equal to {difference:.1e} (the largest gradient is {largest:.1e})"
+    equal = f"outputs and gradients equal to {difference:.1e}"
+    return f"merged LoRA: {equal} (the largest gradient is {largest:.1e})"
 
 
 def encoder_weights(network: nn.Module) -> list[tuple[int, int]]:
@@ -128,11 +134,12 @@ def encoder_weights(network: nn.Module) -> list[tuple[int, int]]:
 
 
 def training_flops(network: nn.Module, lengths: Iterable[int]) -> float:
-    """Floating point operations of forward and backward over texts of these lengths, matrix products alone.
+    """Floating point operations of forward and backward over texts, matrix products alone.
 
-    6 for each weight of a product and token: 2 forward, and 2 for each of the gradients of weights and inputs. Pooler
-    and classifier see one token a text. Attention has two products of n x n x hidden a layer (queries by keys, weights
-    by values), 4 n^2 hidden forward and twice that backward: 12 * layers * hidden * n for each of a text's n tokens.
+    6 for each weight of a product and token: 2 forward, and 2 for each of the gradients of weights
+    and inputs. Pooler and classifier see one token a text. Attention has two products of n x n x
+    hidden a layer (queries by keys, weights by values), 4 n^2 hidden forward and twice that
+    backward: 12 * layers * hidden * n for each of a text's n tokens.
     """
     per_token = sum(out * inp for out, inp in encoder_weights(network))
     per_text = (
@@ -147,10 +154,7 @@ def training_flops(network: nn.Module, lengths: Iterable[int]) -> float:
 
 def matmul_rate(rows: int, inner: int, columns: int) -> float:
     """Floating point operations a second of a float32 product, the best of ten."""
-    a, b = (
-        torch.randn(rows, inner),
-        torch.randn(columns, inner).t(),
-    )  # transposed, as a linear layer has it
+    a, b = torch.randn(rows, inner), torch.randn(columns, inner).t()  # as a linear layer has it
     out, taken = torch.empty(rows, columns), []
     for _ in range(10):
         start_s = time.perf_counter()
@@ -170,10 +174,8 @@ def print_profile(train: Callable[[], object], n_steps: int) -> None:
         "| operation | self CPU, ms a step | share | calls a step |\n|---|---|---|---|"
     )
     for e in events[:N_OPS]:
-        print(
-            f"| `{e.key}` | {e.self_cpu_time_total / 1000 / n_steps:.2f} | {e.self_cpu_time_total / total_us:.1%} | "
-            f"{e.count / n_steps:.1f} |"
-        )
+        each_ms, share = e.self_cpu_time_total / 1000 / n_steps, e.self_cpu_time_total / total_us
+        print(f"| `{e.key}` | {each_ms:.2f} | {share:.1%} | {e.count / n_steps:.1f} |")
 
 
 def spread(values: Sequence[float], form: str, middle: Callable = statistics.median) -> str:
@@ -232,7 +234,7 @@ def main() -> None:
         methods[MERGED] = (finetune.train, lambda seed: merge_each_step(lora(seed)), data, recipe)
 
     def measured(name: str, seed: int, n_examples: int | None = None) -> dict[str, Any]:
-        """One training: its time, the shapes of its batches, and losses where methods are to learn the same."""
+        """One training: its time, shapes of batches, and losses where methods learn the same."""
         train, build, rows, own = methods[name]
         rows, network, shapes = (
             rows.select(range(min(n_examples or len(rows), len(rows)))),
@@ -291,14 +293,15 @@ def main() -> None:
     square, best = rates.pop(SQUARE), {shape: max(found) for shape, found in rates.items()}
     n_disturbed = sum(r["timing_note"] is not None for found in results.values() for r in found)
     print(
-        f"{args.model}, {len(data)} tweets, {args.epochs} epochs (the published recipe: {len(padded)}, 1); "
-        f"{args.repeats} turns; {args.threads} threads; torch {torch.__version__}, transformers "
-        f"{transformers.__version__}; load average {load_before:.1f} before, {os.getloadavg()[0]:.1f} after; other "
-        f"work had the CPU for over 5 % of {n_disturbed} trainings\n"
+        f"{args.model}, {len(data)} tweets, {args.epochs} epochs "
+        f"(the published recipe: {len(padded)}, 1); {args.repeats} turns; {args.threads} threads; "
+        f"torch {torch.__version__}, transformers {transformers.__version__}; "
+        f"load average {load_before:.1f} before, {os.getloadavg()[0]:.1f} after; "
+        f"other work had the CPU for over 5 % of {n_disturbed} trainings\n"
     )
     print(
-        "| method | samples/s (range) | a sample's time / ours (range) | real tokens of all | matmul rate reached by "
-        "real tokens | with padding |\n|---|---|---|---|---|---|"
+        "| method | samples/s (range) | a sample's time / ours (range) | real tokens of all | "
+        "matmul rate reached by real tokens | with padding |\n|---|---|---|---|---|---|"
     )
     for name, found in results.items():
         ratios = [
@@ -308,16 +311,18 @@ def main() -> None:
             spread([r["flops"][i] / r["train_time_s"] / max(square) for r in found], ".1%")
             for i in (0, 1)
         ]
-        print(
-            f"| {name} | {spread([1 / r['sample_s'] for r in found], '.1f')} | {spread(ratios, '.2f')} | "
-            f"{statistics.mean(r['real'] for r in found):.1%} | "
-            + (" | ".join(shares) if methods[name][1] is full else "– | –")
-            + " |"
-        )  # frozen weights need fewer
+        per_s = spread([1 / r["sample_s"] for r in found], ".1f")
+        n_real = statistics.mean(r["real"] for r in found)
+        # frozen weights need fewer operations
+        reached = " | ".join(shares) if methods[name][1] is full else "– | –"
+        print(f"| {name} | {per_s} | {spread(ratios, '.2f')} | {n_real:.1%} | {reached} |")
     print(
-        f"\nFloat32 matmuls, GFLOP/s: square of {SQUARE[0]} {spread([r / 1e9 for r in square], '.1f')}, shares are "
-        f"of the best; shapes of a mean batch, best of each {spread([r / 1e9 for r in best.values()], '.1f')}.\n\n"
-        "| loss, mean over seeds (range) | last 10 % of steps | train, after | val, after |\n|---|---|---|---|"
+        f"\nFloat32 matmuls, GFLOP/s: square of {SQUARE[0]} "
+        f"{spread([r / 1e9 for r in square], '.1f')}, shares are of the best; "
+        "shapes of a mean batch, best of each "
+        f"{spread([r / 1e9 for r in best.values()], '.1f')}.\n\n"
+        "| loss, mean over seeds (range) | last 10 % of steps | train, after | val, after |\n"
+        "|---|---|---|---|"
     )
     curves = {name: np.array([r["losses"] for r in results[name]]).T for name in (OURS, DYNAMIC)}
     for name, rows in {

@@ -2,10 +2,12 @@
 
     python benchmarks/fusion.py [--seeds N] [--epochs N] [--vqa FOLDER] [--repeats N] [--threads N]
 
-The network is notebook 03's own cell, the recipe the sample profile's. Each distinct picture and question gets a random
-unit vector of the sample encoders' dimensions (time doesn't depend on the values); labels are the folder's. Both sides
-train every epoch (no early stopping) and take turns in one process; log-probabilities must agree to 1e-3.
-Prints a Markdown table: medians with ranges, the ratio of medians, and the range of the ratios turn by turn.
+The network is notebook 03's own cell, the recipe the sample profile's. Each distinct picture and
+question gets a random unit vector of the sample encoders' dimensions (time doesn't depend on the
+values); labels are the folder's. Both sides train every epoch (no early stopping) and take turns in
+one process; log-probabilities must agree to 1e-3.
+Prints a Markdown table: medians with ranges, the ratio of medians, and the range of the ratios turn
+by turn.
 """
 
 from __future__ import annotations
@@ -101,13 +103,15 @@ def main() -> None:
     ratio = statistics.median(taken["at once"]) / statistics.median(taken["in turn"])
     each = [at_once_s / in_turn_s for at_once_s, in_turn_s in zip(*taken.values(), strict=True)]
     print(
-        f"{args.seeds} seeds, {args.epochs} epochs of {len(parts['train'].label):,} questions, {len(data.classes)} "
-        f"answers; {args.repeats} turns; {args.threads} threads; load average {load_before:.1f} before, "
+        f"{args.seeds} seeds, {args.epochs} epochs of {len(parts['train'].label):,} questions, "
+        f"{len(data.classes)} answers; {args.repeats} turns; {args.threads} threads; "
+        f"load average {load_before:.1f} before, "
         f"{os.getloadavg()[0]:.1f} after; log-probabilities equal to 1e-3\n"
     )
     print("| method | s (range) | share of the time in turn (range) |\n|---|--:|--:|")
     print(
-        f"| all seeds at once | {spread(taken['at once'], 2)} | {ratio:.2f} ({min(each):.2f} to {max(each):.2f}) |"
+        f"| all seeds at once | {spread(taken['at once'], 2)} | "
+        f"{ratio:.2f} ({min(each):.2f} to {max(each):.2f}) |"
     )
     print(f"| one call a seed, in turn | {spread(taken['in turn'], 2)} | 1 |")
 

@@ -1,16 +1,20 @@
-"""How much faster the prompting engine is than one statement at a time, on the sample language model.
+"""How much faster the prompting engine is than one statement at a time, on the sample model.
 
     python benchmarks/prompting.py [--statements N] [--repeats N] [--max-new-tokens N] [--threads N]
                                    [--model ID_OR_PATH]
 
-Both sides get the same model object in float32, the same prompts (the assignment's two shots in a complete
-frame, statements from data/sample) and the same stop, and take turns in one process.
-(a) `generate` against transformers' text-generation pipeline, one prompt a call; tokens must be identical.
-(b) `score` of " True" and " False" against a loop of full forward passes, one a statement and answer; and, as
-a stricter comparison, one a statement, from which both answers are read. Scores must agree to 1e-4.
-(c) `score` against lm-evaluation-harness on the same model object, prompts and batch size; log-likelihoods must agree to
-1e-3. Only where HW2_HARNESS names a folder with the harness (requirements-harness.txt says how to get it).
-Prints a Markdown table: medians with ranges, ratios of medians, and the range of the ratios turn by turn.
+Both sides get the same model object in float32, the same prompts (the assignment's two shots in a
+complete frame, statements from data/sample) and the same stop, and take turns in one process.
+(a) `generate` against transformers' text-generation pipeline, one prompt a call; tokens must be
+identical.
+(b) `score` of " True" and " False" against a loop of full forward passes, one a statement and
+answer; and, as a stricter comparison, one a statement, from which both answers are read. Scores
+must agree to 1e-4.
+(c) `score` against lm-evaluation-harness on the same model object, prompts and batch size;
+log-likelihoods must agree to 1e-3. Only where HW2_HARNESS names a folder with the harness
+(requirements-harness.txt says how to get it).
+Prints a Markdown table: medians with ranges, ratios of medians, and the range of the ratios turn by
+turn.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""Epoch time and memory of full fine-tuning and LoRA on a GPU: roberta-base's architecture, real tweets' lengths.
+"""Epoch time and memory of full fine-tuning and LoRA of roberta-base's shape on a GPU.
 
-    python benchmarks/roberta_gpu.py --tweets FOLDER --tokenizer FOLDER [--examples N] [--repeats N] [--out FILE.md]
+    python benchmarks/roberta_gpu.py --tweets FOLDER --tokenizer FOLDER
+                                     [--examples N] [--repeats N] [--out FILE.md]
 
-The weights are random (the true ones need the hub), which changes neither time nor memory; losses and accuracies would
-say nothing and are not printed. Through the notebooks' own functions: `finetune.train` for one epoch of batches of 16
-grouped by length, `finetune.training_memory` in a process of its own for each method. For each precision and method:
-one whole epoch, then `--repeats` times 200 further steps, methods in turn, as median and range of seconds a step.
-Memory is taken twice, full first and then LoRA first: the two must agree.
+The weights are random (the true ones need the hub), which changes neither time nor memory; losses
+and accuracies would say nothing and are not printed. Through the notebooks' own functions:
+`finetune.train` for one epoch of batches of 16 grouped by length, `finetune.training_memory` in a
+process of its own for each method. For each precision and method: one whole epoch, then `--repeats`
+times 200 further steps, methods in turn, as median and range of seconds a step. Memory is taken
+twice, full first and then LoRA first: the two must agree.
 """
 
 from __future__ import annotations
@@ -133,15 +135,17 @@ def main() -> int:
                 )
             ratios = [lora / full for full, lora in zip(*steps.values(), strict=True)]
             lines.append(
-                f"{rows[-1]['precision']}: a LoRA step takes {statistics.median(ratios):.2f} of a full step "
-                f"({min(ratios):.2f} to {max(ratios):.2f}), an epoch {epochs['lora'] / epochs['full']:.2f}."
+                f"{rows[-1]['precision']}: a LoRA step takes {statistics.median(ratios):.2f} of a "
+                f"full step ({min(ratios):.2f} to {max(ratios):.2f}), "
+                f"an epoch {epochs['lora'] / epochs['full']:.2f}."
             )
             print(rows[-2:], lines[-1], file=sys.stderr, flush=True)
     name = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
     text = "\n".join(
         [
-            f"{name}, {versions}, {time.strftime('%Y-%m-%d')}; {len(frame):,} tweets, batches of 16",
+            f"{name}, {versions}, {time.strftime('%Y-%m-%d')}; "
+            f"{len(frame):,} tweets, batches of 16",
             "",
             pd.DataFrame(rows).to_markdown(index=False),
             "",
