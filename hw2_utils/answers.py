@@ -153,7 +153,7 @@ def observations(
 
 
 def same_observations(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Whether what holds for the larger model (01) holds for the smaller one (02), aspect by aspect.
+    """Whether what holds for the larger model (01) holds for the smaller one (02), by aspect.
 
     Each of the two has `costs` (shares as `costs` gives them), `same rate` and `own rate` (verdicts
     of LoRA against full fine-tuning).
@@ -210,7 +210,7 @@ def expert_helped(tests: pd.DataFrame, auroc_p: float | None, quality: pd.DataFr
 
 
 def leaning_or_knowledge(style: str, share: pd.Series, ranking: pd.Series | None) -> str:
-    """Whether a style moved which answer is given, how statements are ordered, or both, against `short`.
+    """Whether a style moved, against `short`, which answer is given, how statements are ordered.
 
     `share`: the comparison of the shares called true; `ranking`: that of the AUROCs, None where too
     few statements allow none.

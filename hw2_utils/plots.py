@@ -243,7 +243,7 @@ def reliability(axes: Axes, frame: pd.DataFrame, *, name: str, colour: int = 0) 
 
 
 def calibration(predictions: pd.DataFrame, methods: Sequence[str]) -> Figure:
-    """`reliability` of some methods in one figure (columns method, label, prediction, log_probs)."""
+    """`reliability` of some methods (columns method, label, prediction, log_probs)."""
     figure, axes = plt.subplots(figsize=(3.2, 3))
     for i, method in enumerate(methods):
         reliability(axes, predictions[predictions["method"] == method], name=method, colour=i)

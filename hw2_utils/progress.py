@@ -1,4 +1,4 @@
-"""Progress bars for a reader who waits. They decide no number: an edit here computes nothing again."""
+"""Progress bars for a reader who waits. They decide no number: an edit here changes no key."""
 
 from __future__ import annotations
 

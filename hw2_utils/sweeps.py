@@ -149,7 +149,7 @@ def complete(sweep: Sweep) -> list[str]:
 
 
 def records(name: str, run: runs.Run) -> list[runs.Record]:
-    """The complete, current runs of a sweep that read the same data and models as `run`, in order."""
+    """A sweep's complete, current runs with the same data and models as `run`, in order."""
     own = {role: model.fingerprint for role, model in run.models.items()}
     found = []
     for done in sorted((paths.RUNS / "sweeps" / name).glob(f"*/{folders.STAMP}")):
