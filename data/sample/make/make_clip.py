@@ -1,11 +1,13 @@
-"""Writes data/sample/clip: the two projections of the sample CLIP, trained on drawn scenes and captions of them.
+"""Writes data/sample/clip: the two projections of the sample CLIP, trained on scenes and captions.
 
-Both towers are frozen (EfficientNet-Lite0 and MiniLM from the pinned wheels); only two linear maps to a common
-space are learnt, by the symmetric contrastive loss, on scenes of the seeds SEEDS. The sample's own scenes have
-the first seeds from 0 up that show enough, far below SEEDS, so the two sets can't share a scene. pixels.txt holds
-a hash of each picture's decoded pixels; a test compares them with the sample's pictures.
+Both towers are frozen (EfficientNet-Lite0 and MiniLM from the pinned wheels); only two linear maps
+to a common space are learnt, by the symmetric contrastive loss, on drawn scenes of the seeds SEEDS.
+The sample's own scenes have the first seeds from 0 up that show enough, far below SEEDS, so the two
+sets can't share a scene. pixels.txt holds a hash of each picture's decoded pixels; a test compares
+them with the sample's pictures.
 
-The files were made with the drawings as they were then: new drawings need no new projections, new seeds would.
+The files were made with the drawings as they were then: new drawings need no new projections, new
+seeds would.
 Run: python data/sample/make/make_clip.py [folder for the drawings]
 """
 
@@ -59,7 +61,7 @@ def _one(name: str, colour: str = "") -> str:
 
 
 def facts(scene: Scene) -> list[str]:
-    """What a caption may say: how many there are of what is clearly visible, its colours, and its relations."""
+    """What a caption may say: how many of what is clearly visible, its colours, its relations."""
     clear = {o.index: o for o in scene.objects if o.clear}
     said = [f"{scene.wall_colour} walls"]
     said += [
@@ -121,7 +123,10 @@ def _whitener(x: torch.Tensor) -> torch.Tensor:
 
 
 def train(images: torch.Tensor, texts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Projections [EMBED_DIM, d] of pictures [n, d] and texts [n, CAPTIONS, d], by the symmetric contrastive loss."""
+    """Two projections [EMBED_DIM, d], learnt by the symmetric contrastive loss.
+
+    The inputs are pictures [n, d] and texts [n, CAPTIONS, d].
+    """
     torch.manual_seed(0)
     white = [_whitener(images), _whitener(texts.flatten(0, 1))]
     x, y = images @ white[0], texts @ white[1]
@@ -148,7 +153,10 @@ def train(images: torch.Tensor, texts: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def retrieval(images: torch.Tensor, texts: torch.Tensor) -> dict[str, float]:
-    """Recall of picture -> caption and caption -> picture among the n pairs, and mean cosines; inputs [n, EMBED_DIM]."""
+    """Recall of picture -> caption and caption -> picture among the n pairs, and mean cosines.
+
+    Both inputs are [n, EMBED_DIM].
+    """
     cosine = (
         torch.nn.functional.normalize(images, dim=1) @ torch.nn.functional.normalize(texts, dim=1).T
     )

@@ -1,7 +1,8 @@
-"""Writes data/sample/daquar: drawn scenes with questions, in DAQUAR's official layout and the course's files.
+"""Writes data/sample/daquar: drawn scenes with questions, in the layouts of DAQUAR and the course.
 
-Candidates come from each scene's structured description; a seeded selection keeps DAQUAR's proportions of
-question types and lets no question text give its answer away. Run: python data/sample/make/make_daquar.py
+Candidates come from each scene's structured description; a seeded selection keeps DAQUAR's
+proportions of question types and lets no question text give its answer away.
+Run: python data/sample/make/make_daquar.py
 """
 
 from __future__ import annotations
@@ -44,18 +45,21 @@ NO_ONE_COLOUR = (
 COLOURS = ("white", "brown", "red", "black", "blue")
 NUMBERS = ("1", "2", "3", "4", "5")
 THINGS = (
-    "table", "chair", "window", "lamp", "picture", "cabinet", "bed", "sofa", "books", "garbage_bin", "television",
-    "mirror", "door", "pillow", "towel", "curtain", "bookshelf", "plant", "clock", "rug",
+    "table", "chair", "window", "lamp", "picture", "cabinet", "bed", "sofa", "books", "garbage_bin",
+    "television", "mirror", "door", "pillow", "towel", "curtain", "bookshelf", "plant", "clock",
+    "rug",
 )  # fmt: skip
 CLASSES = (*NUMBERS, *COLOURS, *THINGS)
 
 PHRASES: dict[str, tuple[str, ...]] = {
-    "left of": ("what is on the left side of the {}", "what is to the left of the {}", "what is left of {}",
-                "what is found to the left side of the {}", "what is the object on the left side of {}"),
-    "right of": ("what is on the right side of the {}", "what is to the right of the {}", "what is right of {}",
-                 "what is found to the right side of the {}", "what is the object on the right side of {}"),
-    "in front of": ("what is in front of the {}", "what is in front of {}", "what is found in front of the {}",
-                    "what is the object in front of the {}"),
+    "left of": ("what is on the left side of the {}", "what is to the left of the {}",
+                "what is left of {}", "what is found to the left side of the {}",
+                "what is the object on the left side of {}"),
+    "right of": ("what is on the right side of the {}", "what is to the right of the {}",
+                 "what is right of {}", "what is found to the right side of the {}",
+                 "what is the object on the right side of {}"),
+    "in front of": ("what is in front of the {}", "what is in front of {}",
+                    "what is found in front of the {}", "what is the object in front of the {}"),
     "behind": ("what is behind the {}", "what is behind {}", "what is the object behind the {}",
                "what is found behind the {}"),
     "on": ("what is on the {}", "what is the object on the {}", "what is kept on the {}",
@@ -65,18 +69,22 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "below": ("what is below the {}", "what is found below the {}", "what is under the {}"),
     "wall": ("what is on the wall", "what is stuck on the wall", "what is hanging on the wall",
              "what are stuck on the wall", "what is hanged on the wall"),
-    "floor": ("what is the object on the floor", "what is on the floor", "what is found on the floor"),
+    "floor": ("what is the object on the floor", "what is on the floor",
+              "what is found on the floor"),
     "corner": ("what is in the corner of the room", "what is the object in the corner",
                "what is at the corner of the room"),
-    "close": ("what is close to the {}", "what is the object close to the {}", "what is near the {}"),
+    "close": ("what is close to the {}", "what is the object close to the {}",
+              "what is near the {}"),
     "count": ("how many {} are there", "how many {} are in the picture", "how many {} found",
               "how many {} are there in the room"),
     "drawers": ("how many drawers are there in the {}", "how many drawers in the {}",
                 "how many drawers does the {} have", "how many drawers are found in the {}"),
-    "laid": ("how many {} are there on the {}", "how many {} are on the {}", "how many {} kept on the {}"),
+    "laid": ("how many {} are there on the {}", "how many {} are on the {}",
+             "how many {} kept on the {}"),
     "colour": ("what is the colour of the {}", "what colour is the {}", "what color is the {}",
                "what is the color of {}"),
-    "largest": ("what is the largest object", "what is largest object", "what is the largest object in this picture"),
+    "largest": ("what is the largest object", "what is largest object",
+                "what is the largest object in this picture"),
     "largest coloured": ("what is the largest {} object", "what is the largest {} colour object"),
     "coloured": ("what is the {} object", "what is the {} colour object in the picture"),
 }  # fmt: skip
@@ -91,7 +99,7 @@ TYPOS = (
 
 @dataclass(frozen=True)
 class Pair:
-    """A question about an image with its answer; `kind` is one of SHARES, `stem` its text before phrasing."""
+    """A question about an image; `kind` is one of SHARES, `stem` its text before phrasing."""
 
     image: int
     kind: str
@@ -138,7 +146,10 @@ def _on_side(a: SceneObject, relation: str, b: SceneObject) -> bool:
 
 
 def _related(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
-    """Questions by a relation to an object that can be told apart; no other thing may look like the answer."""
+    """Questions by a relation to an object that can be told apart.
+
+    No other thing may look like the answer.
+    """
     by_index = {o.index: o for o in scene.objects}
     visible = [o for o in scene.objects if o.area > MIN_AREA]
     groups: dict[tuple[str, int], list[SceneObject]] = defaultdict(list)
@@ -206,7 +217,7 @@ def _unhidden(o: SceneObject, scene: Scene) -> bool:
 
 
 def _counted(scene: Scene) -> Iterator[tuple[str, str, str, str | None]]:
-    """Counts by name, by colour and name, of what lies on one object, of drawers and of the books of a pile."""
+    """Counts by name, by colour and name, of what lies on a thing, of drawers, of piled books."""
     phrases = _distinct(scene)
     whole = counts(scene.objects)
     for name, number in whole.items():
@@ -269,7 +280,10 @@ def _typo(question: str, rng: random.Random) -> str:
 
 
 def candidates(image: int, scene: Scene, rng: random.Random) -> list[Pair]:
-    """All questions that the scene answers, each phrased once; the first phrase of a list is the usual one."""
+    """All questions that the scene answers, each phrased once.
+
+    The first phrase of a list is the usual one.
+    """
     pairs = []
     for source in (_related, _placed, _counted, _coloured, _recognised):
         for kind, form, text, answer in source(scene):
@@ -293,7 +307,7 @@ class _Tally:
     seen: set[tuple[int, str]]
 
     def accepts(self, pair: Pair, total: int, slack: int, per_image: int) -> bool:
-        """Quotas of the type, the image and the answer, and no text (or stem) whose answer is a giveaway."""
+        """Whether no quota (type, image, answer) is full and no text or stem tells the answer."""
         if (
             self.kinds[pair.kind] >= round(SHARES[pair.kind] * total)
             or self.images[pair.image] >= per_image
@@ -319,15 +333,23 @@ class _Tally:
 
 
 def select(pool: list[Pair], total: int, rng: random.Random) -> list[Pair]:
-    """`total` pairs of the 30 classes: one an image, then a floor for each answer, then rare answers first.
+    """`total` pairs of the 30 classes.
 
-    The rules are loosened only as far as needed.
+    One an image comes first, then a floor for each answer, then rare answers first. The rules are
+    loosened only as far as needed.
     """
     frequency = Counter(p.answer for p in pool)
     tally = _Tally(Counter(), defaultdict(Counter), Counter(), Counter(), set())
     chosen: list[Pair] = []
-    for slack, per_image, floor in ((2, 1, 1.0), (2, 4, FLOOR), (1, 4, 1.0), (1, 6, 1.0), (2, 7, 1.0), (3, 9, 1.0),
-                                    (6, 12, 1.0)):  # fmt: skip
+    for slack, per_image, floor in (
+        (2, 1, 1.0),
+        (2, 4, FLOOR),
+        (1, 4, 1.0),
+        (1, 6, 1.0),
+        (2, 7, 1.0),
+        (3, 9, 1.0),
+        (6, 12, 1.0),
+    ):
         order = sorted(pool, key=lambda p: rng.random() * frequency[p.answer] ** 0.7)
         for pair in order:
             rare = tally.answers[pair.answer] < floor * total

@@ -1,7 +1,7 @@
 """Writes the sample's true/false statements from their source, `statements.tsv`.
 
-Each row of the source holds a true and a false statement that differ in one fact, their topic, and the
-title of the encyclopedia article in which both can be checked.
+Each row of the source holds a true and a false statement that differ in one fact, their topic, and
+the title of the encyclopedia article in which both can be checked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes the sample tweets in TweetEval's layout from the hand-written `tweets.tsv` beside this file.
+"""Writes the sample tweets in TweetEval's layout from the hand-written `tweets.tsv` beside it.
 
 Run: `python data/sample/make/make_tweets.py`. The same source gives the same bytes.
 """
@@ -22,7 +22,7 @@ Tweet = tuple[str, str]  # label, text
 
 
 def read_tweets(source: Path) -> list[Tweet]:
-    """The rows `label<TAB>text` below the header; ValueError names the file and the row of a bad one."""
+    """The rows `label<TAB>text` below the header; ValueError names the file and the bad row."""
     header, *lines = source.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     if header != "label\ttext":
         raise ValueError(f"{source}, row 1: the header is {header!r}, not 'label<TAB>text'")
@@ -45,7 +45,7 @@ def words(text: str) -> frozenset[str]:
 
 
 def near_duplicates(tweets: list[Tweet], *, limit: float = MAX_JACCARD) -> list[tuple[int, int]]:
-    """Pairs of positions whose word sets have a Jaccard similarity of at least `limit` (both empty: 1)."""
+    """Pairs of positions whose word sets have a Jaccard similarity >= `limit` (both empty: 1)."""
     sets = [words(text) for _, text in tweets]
     return [
         (i, j)

@@ -1,10 +1,10 @@
 """Seeded drawing of furnished rooms: a small ray-plane renderer in numpy, finished with Pillow.
 
-A scene is a box-shaped room with furniture made of flat faces. Three functions make up the interface:
-    describe(seed) -> Scene          what is visible, where, in which relation; the seed decides everything
+A scene is a box-shaped room with furniture made of flat faces. Three functions are the interface:
+    describe(seed) -> Scene          what is visible, where, in which relation; all by the seed
     draw(scene) -> PIL.Image.Image   its picture, RGB, 320x240
     captions(scene) -> list[str]     English phrases that are true of the picture
-and three helpers for those who write questions or phrases of their own: `counts`, `plural`, `words`.
+and three helpers for those who write other questions or phrases: `counts`, `plural`, `words`.
 Units: metres, x to the right, y up, z away from the viewer; boxes in pixels of the picture.
 """
 
@@ -30,14 +30,16 @@ COLOURS: dict[str, Vector] = {
     "red": (0.76, 0.11, 0.11), "blue": (0.13, 0.29, 0.70), "green": (0.20, 0.52, 0.24),
     "yellow": (0.90, 0.76, 0.20), "gray": (0.52, 0.53, 0.55),
 }  # fmt: skip
-WALLS = {"white": (0.91, 0.90, 0.86), "blue": (0.50, 0.66, 0.88), "green": (0.66, 0.81, 0.60),
-         "yellow": (0.94, 0.85, 0.55), "red": (0.78, 0.36, 0.32), "brown": (0.66, 0.51, 0.37)}  # fmt: skip
+WALLS = {
+    "white": (0.91, 0.90, 0.86), "blue": (0.50, 0.66, 0.88), "green": (0.66, 0.81, 0.60),
+    "yellow": (0.94, 0.85, 0.55), "red": (0.78, 0.36, 0.32), "brown": (0.66, 0.51, 0.37),
+}  # fmt: skip
 FLOORS = ("planks", "planks", "tiles", "carpet")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Size ranges (width, height, depth), colours, material, height of the surface that carries things."""
+    """Sizes (width, height, depth), colours, material, height of the surface that holds things."""
 
     size: tuple[Range, Range, Range]
     colours: tuple[str, ...]
@@ -48,44 +50,44 @@ class Kind:
 
 # kind, width, height, depth, surface, mount, material, colours
 _KINDS = """
-    table        1-1.6     0.7-0.78    0.7-0.95  1    0-0      wood    brown,brown,white,black,red,blue
-    desk         1.2-1.6   0.72-0.78   0.6-0.75  1    0-0      wood    brown,white,black
-    chair        0.42-0.5  0.85-1      0.42-0.5  0.48 0-0      wood    brown,black,red,blue,white,green
-    stool        0.34-0.42 0.45-0.6    0.34-0.42 1    0-0      wood    brown,white,black
-    bed          1.3-1.8   0.9-1.2     1.9-2.1   0.52 0-0      fabric  white,red,blue,brown,green,black
-    sofa         1.6-2.2   0.78-0.9    0.85-0.95 0.46 0-0      leather brown,red,blue,black,white,green
-    cabinet      0.8-1.3   0.75-1.1    0.4-0.5   1    0-0      wood    brown,white,black,red,blue
-    wardrobe     0.9-1.4   1.8-2.1     0.5-0.6   0    0-0      wood    brown,white,black
-    night_stand  0.42-0.5  0.5-0.58    0.4-0.45  1    0-0      wood    brown,white,black
-    bookshelf    0.8-1.3   1.6-2       0.3-0.35  0    0-0      wood    brown,white,black
-    television   0.9-1.2   0.58-0.72   0.1-0.14  0    0-0      plastic black
-    monitor      0.46-0.56 0.4-0.46    0.12-0.16 0    0-0      plastic black
-    lamp         0.36-0.46 1.35-1.7    0.36-0.46 0    0-0      fabric  white,red,blue,yellow
-    table_lamp   0.26-0.34 0.42-0.55   0.26-0.34 0    0-0      fabric  white,red,blue,yellow
-    garbage_bin  0.3-0.38  0.38-0.55   0.3-0.38  0    0-0      plastic black,white,blue,red,gray,green
-    plant        0.5-0.7   0.8-1.3     0.5-0.7   0    0-0      leaves  green
-    pot_plant    0.26-0.34 0.34-0.46   0.26-0.34 0    0-0      leaves  green
-    pillow       0.44-0.56 0.34-0.42   0.16-0.2  0    0-0      fabric  white,brown,black,red,blue,green,yellow
-    books        0.26-0.34 0.1-0.22    0.22-0.26 0    0-0      paper   red,blue,brown
-    bottle       0.09-0.11 0.28-0.36   0.09-0.11 0    0-0      glass   green,brown,blue
-    telephone    0.24-0.28 0.12-0.14   0.2-0.22  0    0-0      plastic black,white,red
-    rug          1.3-2.2   0.012-0.012 0.9-1.4   0    0-0      wool    red,blue,brown,green,white,black
-    picture      0.4-0.9   0.4-0.65    0.04-0.04 0    1.35-1.6 wood    brown,black,white,red
-    mirror       0.5-0.85  0.65-1      0.04-0.04 0    1.15-1.3 glass   brown,white,black
-    clock        0.34-0.46 0.34-0.46   0.05-0.05 0    1.7-1.95 plastic white,black,red,blue
-    window       0.9-1.5   1-1.25      0.05-0.05 0    0.95-1.1 glass   white,brown
-    curtain      1-1.6     1.5-1.8     0.1-0.1   0    0.5-0.6  fabric  red,blue,white,brown,green,yellow
-    blinds       0.9-1.3   1-1.2       0.05-0.05 0    0.95-1.1 plastic white,gray,brown
-    door         0.85-0.95 2-2.05      0.06-0.06 0    0-0      wood    brown,white,blue,red,black
-    blackboard   1.5-2.1   0.9-1.1     0.04-0.04 0    0.95-1.1 slate   green,black
-    whiteboard   1.3-1.9   0.9-1.1     0.04-0.04 0    0.95-1.1 plastic white
-    towel        0.36-0.5  0.6-0.8     0.06-0.06 0    0.9-1.1  fabric  white,red,blue,brown,black,green
-    sink         0.6-0.8   0.82-0.88   0.48-0.52 1    0-0      ceramic white,brown,black
-    toilet       0.4-0.44  0.78-0.84   0.62-0.68 0    0-0      ceramic white
-    bathtub      1.5-1.7   0.52-0.58   0.72-0.8  0    0-0      ceramic white
-    stove        0.6-0.66  0.88-0.9    0.55-0.6  1    0-0      metal   white,black,gray
-    refrigerator 0.65-0.75 1.6-1.85    0.6-0.65  0    0-0      metal   white,gray,black,red
-"""
+table        1-1.6     0.7-0.78    0.7-0.95  1    0-0      wood    brown,brown,white,black,red,blue
+desk         1.2-1.6   0.72-0.78   0.6-0.75  1    0-0      wood    brown,white,black
+chair        0.42-0.5  0.85-1      0.42-0.5  0.48 0-0      wood    brown,black,red,blue,white,green
+stool        0.34-0.42 0.45-0.6    0.34-0.42 1    0-0      wood    brown,white,black
+bed          1.3-1.8   0.9-1.2     1.9-2.1   0.52 0-0      fabric  white,red,blue,brown,green,black
+sofa         1.6-2.2   0.78-0.9    0.85-0.95 0.46 0-0      leather brown,red,blue,black,white,green
+cabinet      0.8-1.3   0.75-1.1    0.4-0.5   1    0-0      wood    brown,white,black,red,blue
+wardrobe     0.9-1.4   1.8-2.1     0.5-0.6   0    0-0      wood    brown,white,black
+night_stand  0.42-0.5  0.5-0.58    0.4-0.45  1    0-0      wood    brown,white,black
+bookshelf    0.8-1.3   1.6-2       0.3-0.35  0    0-0      wood    brown,white,black
+television   0.9-1.2   0.58-0.72   0.1-0.14  0    0-0      plastic black
+monitor      0.46-0.56 0.4-0.46    0.12-0.16 0    0-0      plastic black
+lamp         0.36-0.46 1.35-1.7    0.36-0.46 0    0-0      fabric  white,red,blue,yellow
+table_lamp   0.26-0.34 0.42-0.55   0.26-0.34 0    0-0      fabric  white,red,blue,yellow
+garbage_bin  0.3-0.38  0.38-0.55   0.3-0.38  0    0-0      plastic black,white,blue,red,gray,green
+plant        0.5-0.7   0.8-1.3     0.5-0.7   0    0-0      leaves  green
+pot_plant    0.26-0.34 0.34-0.46   0.26-0.34 0    0-0      leaves  green
+pillow       0.44-0.56 0.34-0.42   0.16-0.2  0    0-0      fabric  white,brown,black,red,blue,green,yellow
+books        0.26-0.34 0.1-0.22    0.22-0.26 0    0-0      paper   red,blue,brown
+bottle       0.09-0.11 0.28-0.36   0.09-0.11 0    0-0      glass   green,brown,blue
+telephone    0.24-0.28 0.12-0.14   0.2-0.22  0    0-0      plastic black,white,red
+rug          1.3-2.2   0.012-0.012 0.9-1.4   0    0-0      wool    red,blue,brown,green,white,black
+picture      0.4-0.9   0.4-0.65    0.04-0.04 0    1.35-1.6 wood    brown,black,white,red
+mirror       0.5-0.85  0.65-1      0.04-0.04 0    1.15-1.3 glass   brown,white,black
+clock        0.34-0.46 0.34-0.46   0.05-0.05 0    1.7-1.95 plastic white,black,red,blue
+window       0.9-1.5   1-1.25      0.05-0.05 0    0.95-1.1 glass   white,brown
+curtain      1-1.6     1.5-1.8     0.1-0.1   0    0.5-0.6  fabric  red,blue,white,brown,green,yellow
+blinds       0.9-1.3   1-1.2       0.05-0.05 0    0.95-1.1 plastic white,gray,brown
+door         0.85-0.95 2-2.05      0.06-0.06 0    0-0      wood    brown,white,blue,red,black
+blackboard   1.5-2.1   0.9-1.1     0.04-0.04 0    0.95-1.1 slate   green,black
+whiteboard   1.3-1.9   0.9-1.1     0.04-0.04 0    0.95-1.1 plastic white
+towel        0.36-0.5  0.6-0.8     0.06-0.06 0    0.9-1.1  fabric  white,red,blue,brown,black,green
+sink         0.6-0.8   0.82-0.88   0.48-0.52 1    0-0      ceramic white,brown,black
+toilet       0.4-0.44  0.78-0.84   0.62-0.68 0    0-0      ceramic white
+bathtub      1.5-1.7   0.52-0.58   0.72-0.8  0    0-0      ceramic white
+stove        0.6-0.66  0.88-0.9    0.55-0.6  1    0-0      metal   white,black,gray
+refrigerator 0.65-0.75 1.6-1.85    0.6-0.65  0    0-0      metal   white,gray,black,red
+"""  # noqa: E501
 
 
 def _range(text: str) -> Range:
@@ -102,8 +104,9 @@ def _kind(row: str) -> tuple[str, Kind]:
 KINDS: dict[str, Kind] = dict(map(_kind, _KINDS.strip().splitlines()))
 PUBLIC_NAME = {"table_lamp": "lamp", "pot_plant": "plant"}
 
-# Each room: steps "where what fewest-most". "back", "side", "front" stand on the floor; "wall" hangs on any
-# wall, "hung" on the back wall; "on:X" lies on an X, "around:X" stands round it, "over:X" hangs above it.
+# Each room: steps "where what fewest-most". "back", "side", "front" stand on the floor; "wall"
+# hangs on any wall, "hung" on the back wall; "on:X" lies on an X, "around:X" stands round it,
+# "over:X" hangs above it.
 Step = tuple[str, str, int, int]
 _ROOMS = {
     "bedroom": """
@@ -111,19 +114,20 @@ _ROOMS = {
         on:night_stand table_lamp 0-1, on:night_stand books 0-1, on:night_stand pot_plant 0-1,
         side wardrobe 0-1, side cabinet 0-1, on:cabinet television 0-1, on:cabinet books 0-1,
         on:cabinet table_lamp 0-1, over:bed picture 0-5, hung window 0-1, wall curtain 0-1,
-        wall mirror 0-1, side door 0-1, front chair 0-2, front rug 0-1, front lamp 0-1, front plant 0-1,
-        front garbage_bin 0-1""",
+        wall mirror 0-1, side door 0-1, front chair 0-2, front rug 0-1, front lamp 0-1,
+        front plant 0-1, front garbage_bin 0-1""",
     "living room": """
         back sofa 1-1, on:sofa pillow 0-6, on:sofa books 0-1, side sofa 0-1, front table 0-1,
         on:table books 0-2, on:table pot_plant 0-1, on:table television 0-1, side cabinet 0-1,
-        on:cabinet television 0-1, on:cabinet table_lamp 0-1, over:sofa picture 0-6, back bookshelf 0-1,
-        back lamp 0-1, hung window 0-2, wall curtain 0-1, wall clock 0-1, side door 0-1,
-        wall mirror 0-1, front plant 0-2, front chair 0-2, front rug 0-1""",
+        on:cabinet television 0-1, on:cabinet table_lamp 0-1, over:sofa picture 0-6,
+        back bookshelf 0-1, back lamp 0-1, hung window 0-2, wall curtain 0-1, wall clock 0-1,
+        side door 0-1, wall mirror 0-1, front plant 0-2, front chair 0-2, front rug 0-1""",
     "kitchen": """
-        back refrigerator 0-1, back stove 0-1, back sink 0-1, back cabinet 1-2, on:cabinet bottle 0-6,
-        on:cabinet pot_plant 0-1, over:sink window 0-1, front table 0-1, around:table chair 0-7,
-        on:table bottle 0-5, on:table books 0-1, front stool 0-2, wall clock 0-1, wall towel 0-5,
-        wall picture 0-2, side door 0-1, front garbage_bin 0-1, wall window 0-1, wall curtain 0-1""",
+        back refrigerator 0-1, back stove 0-1, back sink 0-1, back cabinet 1-2,
+        on:cabinet bottle 0-6, on:cabinet pot_plant 0-1, over:sink window 0-1, front table 0-1,
+        around:table chair 0-7, on:table bottle 0-5, on:table books 0-1, front stool 0-2,
+        wall clock 0-1, wall towel 0-5, wall picture 0-2, side door 0-1, front garbage_bin 0-1,
+        wall window 0-1, wall curtain 0-1""",
     "bathroom": """
         back sink 1-1, over:sink mirror 0-1, back toilet 0-1, side bathtub 0-1, wall towel 0-6,
         hung window 0-1, side cabinet 0-1, on:cabinet bottle 0-6, side door 0-1, front rug 0-1,
@@ -138,13 +142,14 @@ _ROOMS = {
     "classroom": """
         hung blackboard 0-1, hung whiteboard 0-1, back table 0-1, front table 1-2,
         around:table chair 1-7, on:table books 0-3, wall clock 0-1, side door 0-1, wall window 0-5,
-        wall picture 0-5, front garbage_bin 0-1, side bookshelf 0-1, wall curtain 0-1, back cabinet 0-1,
-        front plant 0-1""",
+        wall picture 0-5, front garbage_bin 0-1, side bookshelf 0-1, wall curtain 0-1,
+        back cabinet 0-1, front plant 0-1""",
     "dining room": """
         front table 1-1, around:table chair 1-7, on:table pot_plant 0-1, on:table bottle 0-5,
-        on:table table_lamp 0-1, back cabinet 0-2, on:cabinet television 0-1, on:cabinet table_lamp 0-2,
-        over:cabinet mirror 0-1, hung window 0-2, wall curtain 0-2, wall picture 0-5, wall clock 0-1,
-        side door 0-1, back lamp 0-1, front plant 0-1, front rug 0-1""",
+        on:table table_lamp 0-1, back cabinet 0-2, on:cabinet television 0-1,
+        on:cabinet table_lamp 0-2, over:cabinet mirror 0-1, hung window 0-2, wall curtain 0-2,
+        wall picture 0-5, wall clock 0-1, side door 0-1, back lamp 0-1, front plant 0-1,
+        front rug 0-1""",
 }
 
 
@@ -159,7 +164,10 @@ ROOMS: dict[str, tuple[Step, ...]] = {name: _steps(text) for name, text in _ROOM
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object: `low`, `high` its extent in metres, `box` (left, top, right, bottom) its visible pixels."""
+    """One object: `low`, `high` are its extent in metres, `box` its visible pixels.
+
+    `box` is (left, top, right, bottom).
+    """
 
     index: int
     name: str
@@ -178,7 +186,10 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """Description of a scene; `relations` are (index, relation, index): the first is `relation` the second."""
+    """Description of a scene; `relations` are (index, relation, index).
+
+    The first object is `relation` the second.
+    """
 
     seed: int
     room: str
@@ -190,7 +201,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Face:
-    """A parallelogram: corner, two sides, colour, texture, outline and the object that it belongs to."""
+    """A parallelogram: corner, two sides, colour, texture, outline and the object that has it."""
 
     origin: np.ndarray
     side_u: np.ndarray
@@ -205,7 +216,7 @@ class _Face:
 
 @dataclass
 class _Item:
-    """An object being placed: its centre on the plan, bottom, turn about y (radians), size and extent."""
+    """An object being placed: centre on the plan, bottom, turn about y (radians), size, extent."""
 
     kind: str
     colour: str
@@ -232,8 +243,15 @@ class _Item:
 class _Pen:
     """Adds faces to a list in one object's own coordinates (x across, y up, front at -z)."""
 
-    def __init__(self, item: _Item, owner: int, faces: list[_Face], casters: list[np.ndarray],
-                 rng: random.Random, day: float) -> None:  # fmt: skip
+    def __init__(
+        self,
+        item: _Item,
+        owner: int,
+        faces: list[_Face],
+        casters: list[np.ndarray],
+        rng: random.Random,
+        day: float,
+    ) -> None:
         self.item, self.owner, self.faces, self.casters, self.rng = item, owner, faces, casters, rng
         self.day = day
         self.w, self.h, self.d = item.size
@@ -246,8 +264,16 @@ class _Pen:
             "wood" if KINDS[item.kind].material == "wood" and item.colour == "brown" else "plain"
         )
 
-    def quad(self, origin: Vector, u: Vector, v: Vector, colour: Vector | np.ndarray, texture: str = "plain",
-             cut: str = "", glow: float = 0.0) -> None:  # fmt: skip
+    def quad(
+        self,
+        origin: Vector,
+        u: Vector,
+        v: Vector,
+        colour: Vector | np.ndarray,
+        texture: str = "plain",
+        cut: str = "",
+        glow: float = 0.0,
+    ) -> None:
         corner, side_u, side_v = (self.turn @ np.array(p, dtype=float) for p in (origin, u, v))
         phase = self.day if texture == "sky" else self.rng.random()
         tone = np.asarray(colour, dtype=float)
@@ -255,8 +281,15 @@ class _Pen:
             _Face(self.at + corner, side_u, side_v, tone, texture, cut, self.owner, phase, glow)
         )
 
-    def box(self, x: Range, y: Range, z: Range, colour: Vector | np.ndarray, texture: str = "plain",
-            glow: float = 0.0) -> None:  # fmt: skip
+    def box(
+        self,
+        x: Range,
+        y: Range,
+        z: Range,
+        colour: Vector | np.ndarray,
+        texture: str = "plain",
+        glow: float = 0.0,
+    ) -> None:
         w, h, d = x[1] - x[0], y[1] - y[0], z[1] - z[0]
         for origin, u, v in (
             ((x[0], y[0], z[0]), (w, 0, 0), (0, h, 0)), ((x[0], y[0], z[1]), (w, 0, 0), (0, h, 0)),
@@ -267,13 +300,21 @@ class _Pen:
         corners = np.array([self.turn @ (a, b, c) for a in x for b in y for c in z]) + self.at
         self.casters.append(np.stack([corners.min(0), corners.max(0)]))
 
-    def tube(self, radius: Range, y: Range, colour: Vector | np.ndarray, *, sides: int = 10,
-             glow: float = 0.0, centre: Range = (0.0, 0.0)) -> None:  # fmt: skip
+    def tube(
+        self,
+        radius: Range,
+        y: Range,
+        colour: Vector | np.ndarray,
+        *,
+        sides: int = 10,
+        glow: float = 0.0,
+        centre: Range = (0.0, 0.0),
+    ) -> None:
         """A round body, `radius` at its lower and upper end, as flat sides and a lid."""
         for k in range(sides):
             a, b = (2 * math.pi * (k + j) / sides for j in (0, 1))
             r, lean, mid = radius[0], radius[1] - radius[0], (a + b) / 2
-            # sides are parallelograms: of the wider end's width, leaning along the middle of the side
+            # each side is a parallelogram, of the wider end's width, leaning along its middle
             x0, z0 = centre[0] + r * math.cos(mid), centre[1] + r * math.sin(mid)
             half = max(radius) * math.tan(math.pi / sides)
             across = (-half * math.sin(mid), 0.0, half * math.cos(mid))
@@ -297,8 +338,16 @@ class _Pen:
         )
         self.casters.append(corners)
 
-    def panel(self, x: Range, y: Range, colour: Vector | np.ndarray, texture: str = "plain", cut: str = "",
-              lift: float = 0.004, glow: float = 0.0) -> None:  # fmt: skip
+    def panel(
+        self,
+        x: Range,
+        y: Range,
+        colour: Vector | np.ndarray,
+        texture: str = "plain",
+        cut: str = "",
+        lift: float = 0.004,
+        glow: float = 0.0,
+    ) -> None:
         """A flat piece on the front side."""
         corner = (x[0], y[0], -self.d / 2 - lift)
         self.quad(corner, (x[1] - x[0], 0, 0), (0, y[1] - y[0], 0), colour, texture, cut, glow)
@@ -487,8 +536,14 @@ def _pillow(p: _Pen) -> None:
     for k in range(5):
         inset = 0.02 * abs(k - 2)
         z = p.d * (k - 2) / 5
-        p.quad((-p.w / 2 + inset, inset, z - 0.02), (p.w - 2 * inset, 0, 0), (0, p.h - 2 * inset, 0.3 * p.h),
-               p.colour * (1.0 - 0.06 * k), "pillow", cut="round")  # fmt: skip
+        p.quad(
+            (-p.w / 2 + inset, inset, z - 0.02),
+            (p.w - 2 * inset, 0, 0),
+            (0, p.h - 2 * inset, 0.3 * p.h),
+            p.colour * (1.0 - 0.06 * k),
+            "pillow",
+            cut="round",
+        )
 
 
 def _books(p: _Pen) -> None:
@@ -670,11 +725,11 @@ DRAW: dict[str, Callable[[_Pen], None]] = {
     "table": _table, "desk": _desk, "chair": _chair, "stool": _stool, "bed": _bed, "sofa": _sofa,
     "cabinet": _cabinet, "wardrobe": _cabinet, "night_stand": _cabinet, "bookshelf": _bookshelf,
     "television": _television, "monitor": _television, "lamp": _lamp, "table_lamp": _lamp,
-    "garbage_bin": _garbage_bin, "plant": _plant, "pot_plant": _plant, "pillow": _pillow, "books": _books,
-    "bottle": _bottle, "telephone": _telephone, "rug": _rug, "picture": _picture, "mirror": _mirror,
-    "clock": _clock, "window": _window, "curtain": _curtain, "blinds": _blinds, "door": _door,
-    "blackboard": _board, "whiteboard": _board, "towel": _towel, "sink": _sink, "toilet": _toilet,
-    "bathtub": _bathtub, "stove": _stove, "refrigerator": _refrigerator,
+    "garbage_bin": _garbage_bin, "plant": _plant, "pot_plant": _plant, "pillow": _pillow,
+    "books": _books, "bottle": _bottle, "telephone": _telephone, "rug": _rug, "picture": _picture,
+    "mirror": _mirror, "clock": _clock, "window": _window, "curtain": _curtain, "blinds": _blinds,
+    "door": _door, "blackboard": _board, "whiteboard": _board, "towel": _towel, "sink": _sink,
+    "toilet": _toilet, "bathtub": _bathtub, "stove": _stove, "refrigerator": _refrigerator,
 }  # fmt: skip
 
 
@@ -736,8 +791,17 @@ class _Room:
             return self.rng.randint(2, 5)
         return self.rng.randint(1, 2) if item.kind == "curtain" else 1
 
-    def _item(self, kind: str, size: Vector, x: float, y: float, z: float, turn: float,
-              support: str = "floor", carrier: int = -1) -> _Item:  # fmt: skip
+    def _item(
+        self,
+        kind: str,
+        size: Vector,
+        x: float,
+        y: float,
+        z: float,
+        turn: float,
+        support: str = "floor",
+        carrier: int = -1,
+    ) -> _Item:
         return _Item(kind, self._colour(kind), size, x, y, z, turn, support, carrier)
 
     def _along(self, kind: str, size: Vector, wall: str, y: float, support: str) -> _Item:
@@ -888,15 +952,19 @@ def _shell(room: _Room, rng: random.Random) -> list[_Face]:
     }[room.floor]
     paper = "bricks" if room.kind == "bathroom" else rng.choice(("plaster", "plaster", "stripes"))
     tone = np.array(floor) * rng.uniform(0.75, 1.15)
-    faces = [((-w / 2, 0, near), (w, 0, 0), (0, 0, d - near), tone, room.floor),
-             ((-w / 2, h, near), (w, 0, 0), (0, 0, d - near), np.full(3, 0.92), "plaster")]  # fmt: skip
+    faces = [
+        ((-w / 2, 0, near), (w, 0, 0), (0, 0, d - near), tone, room.floor),
+        ((-w / 2, h, near), (w, 0, 0), (0, 0, d - near), np.full(3, 0.92), "plaster"),
+    ]
     for origin, along in (((-w / 2, 0, d), (w, 0, 0)), ((-w / 2, 0, near), (0, 0, d - near)),
                           ((w / 2, 0, near), (0, 0, d - near))):  # fmt: skip
         faces.append((origin, along, (0, h, 0), wall, paper))
         inward = np.array(origin) - np.array([math.copysign(0.003, origin[0]), 0, 0.003])
         faces.append((tuple(inward), along, (0, 0.09, 0), wall * 0.6 + 0.2, "plain"))
-    return [_Face(np.array(o, float), np.array(u, float), np.array(v, float), c, t, "", 0, rng.random(), 0.0)
-            for o, u, v, c, t in faces]  # fmt: skip
+    return [
+        _Face(*(np.array(p, float) for p in (o, u, v)), c, t, "", 0, rng.random(), 0.0)
+        for o, u, v, c, t in faces
+    ]
 
 
 def _outline(cut: str, s: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -933,8 +1001,15 @@ def _raster(faces: list[_Face], camera: _Camera, width: int, coloured: bool) -> 
     return frame
 
 
-def _fill(frame: _Frame, k: int, face: _Face, camera: _Camera, window: tuple[slice, slice], gx: np.ndarray,
-          gy: np.ndarray) -> None:  # fmt: skip
+def _fill(
+    frame: _Frame,
+    k: int,
+    face: _Face,
+    camera: _Camera,
+    window: tuple[slice, slice],
+    gx: np.ndarray,
+    gy: np.ndarray,
+) -> None:
     normal = np.cross(face.side_u, face.side_v)
     start = face.origin - camera.eye
 
@@ -1120,10 +1195,10 @@ def _cloth(s: _A, t: _A, u: _A, v: _A, phase: float) -> _A:
 
 TEXTURES: dict[str, Callable[..., np.ndarray]] = {
     "wood": _wood, "planks": _planks, "tiles": _tiles, "bricks": _bricks, "carpet": _carpet,
-    "rug": _rug_pattern, "books": _books_row, "sky": _sky, "art": _art, "dial": _dial, "writing": _writing,
-    "plaster": _plaster, "stripes": _stripes, "quilt": _quilt, "soft": _soft, "pillow": _bulge, "leaf": _leaf,
-    "pages": _pages, "screen": _screen, "mirror": _reflection, "folds": _folds, "slats": _slats,
-    "towel": _cloth,
+    "rug": _rug_pattern, "books": _books_row, "sky": _sky, "art": _art, "dial": _dial,
+    "writing": _writing, "plaster": _plaster, "stripes": _stripes, "quilt": _quilt, "soft": _soft,
+    "pillow": _bulge, "leaf": _leaf, "pages": _pages, "screen": _screen, "mirror": _reflection,
+    "folds": _folds, "slats": _slats, "towel": _cloth,
 }  # fmt: skip
 
 
@@ -1140,9 +1215,15 @@ def _shadow(points: np.ndarray, light: np.ndarray, casters: list[np.ndarray]) ->
     return lit
 
 
-def _light(frame: _Frame, faces: list[_Face], camera: _Camera, casters: list[np.ndarray], room: _Room,
-           rng: random.Random) -> np.ndarray:  # fmt: skip
-    """Shaded colours (height, width, 3): ambient, one shadowing lamp at the ceiling, darker creases."""
+def _light(
+    frame: _Frame,
+    faces: list[_Face],
+    camera: _Camera,
+    casters: list[np.ndarray],
+    room: _Room,
+    rng: random.Random,
+) -> np.ndarray:
+    """Shaded colours (height, width, 3): ambient, one lamp that casts shadows, darker creases."""
     height, width = frame.depth.shape
     gx, gy = camera.grid(width)
     right, up, forward = camera.axes.astype(np.float32)
@@ -1174,7 +1255,7 @@ def _light(frame: _Frame, faces: list[_Face], camera: _Camera, casters: list[np.
 
 
 def _finish(light: np.ndarray, seed: int, rng: random.Random) -> Image.Image:
-    """Exposure, tone curve, vignette, lens blur, sensor noise; from double size to WIDTH x HEIGHT."""
+    """Exposure, tone curve, vignette, lens blur, noise; from double size to WIDTH x HEIGHT."""
     height, width = light.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     exposed = light * rng.uniform(0.98, 1.18) * (1 - 0.13 * (x**2 + y**2))[..., None]
@@ -1256,8 +1337,14 @@ def _seen(k: int, item: _Item, owners: np.ndarray, camera: _Camera) -> SceneObje
         (columns.max() + 1) * scale,
         (rows.max() + 1) * scale,
     )
-    corners = np.array([(x, y, z) for x in (item.low[0], item.high[0]) for y in (item.low[1], item.high[1])
-                        for z in (item.low[2], item.high[2])])  # fmt: skip
+    corners = np.array(
+        [
+            (x, y, z)
+            for x in (item.low[0], item.high[0])
+            for y in (item.low[1], item.high[1])
+            for z in (item.low[2], item.high[2])
+        ]
+    )
     seen = (corners - camera.eye) @ camera.axes.T
     px = seen[:, :2] / np.maximum(seen[:, 2:], 0.1) * camera.focal * WIDTH
     full = np.ptp(px[:, 0]) * np.ptp(px[:, 1])
@@ -1268,8 +1355,21 @@ def _seen(k: int, item: _Item, owners: np.ndarray, camera: _Camera) -> SceneObje
     clear = bool(share > 0.45 and area > (0.0007 if small else 0.002))
     low, high, box = tuple(map(float, item.low)), tuple(map(float, item.high)), tuple(map(int, box))
     drawers = item.kind in ("cabinet", "night_stand") and item.count >= 2 * _columns(item.size[0])
-    return SceneObject(k, name, item.colour, KINDS[item.kind].material, item.count, drawers, item.support,
-                       item.carrier, low, high, box, area, clear)  # fmt: skip
+    return SceneObject(
+        k,
+        name,
+        item.colour,
+        KINDS[item.kind].material,
+        item.count,
+        drawers,
+        item.support,
+        item.carrier,
+        low,
+        high,
+        box,
+        area,
+        clear,
+    )
 
 
 def _description(seed: int, built: tuple) -> Scene:
@@ -1322,14 +1422,19 @@ def _phrase(o: SceneObject) -> str:
 
 
 def captions(scene: Scene) -> list[str]:
-    """Phrases that are true of the picture, sorted: the room, each clear object, numbers, relations."""
+    """Sorted phrases that are true of the picture: room, each clear object, numbers, relations."""
     room = f"an {scene.room}" if scene.room[0] in "aeiou" else f"a {scene.room}"
     clear = {o.index: o for o in scene.objects if o.clear}
     found = {f"{room} with {scene.wall_colour} walls"}
     found |= {f"{_phrase(o)} in {room}" for o in clear.values()}
     numbers = ("no", "one", "two", "three", "four", "five", "six", "seven")
-    found |= {f"{numbers[n]} {plural(name)} in {room}" for name, n in counts(scene.objects).items()
-              if 1 < n < len(numbers) and name not in ("books", "blinds")}  # fmt: skip
-    found |= {f"{_phrase(clear[a])} {'to the ' * (relation in ('left of', 'right of'))}{relation} {_phrase(clear[b])}"
-              for a, relation, b in scene.relations if a in clear and b in clear}  # fmt: skip
+    found |= {
+        f"{numbers[n]} {plural(name)} in {room}"
+        for name, n in counts(scene.objects).items()
+        if 1 < n < len(numbers) and name not in ("books", "blinds")
+    }
+    for a, relation, b in scene.relations:
+        if a in clear and b in clear:
+            where = f"to the {relation}" if relation in ("left of", "right of") else relation
+            found.add(f"{_phrase(clear[a])} {where} {_phrase(clear[b])}")
     return sorted(found)
