@@ -101,7 +101,7 @@ PHI = {
 }
 
 
-# ---------------------------------------------------------------------------------------------- the server
+# ---------------------------------------------------------------------------------- the server
 class Handler(BaseHTTPRequestHandler):
     """Answers `/[datasets/]OWNER/NAME/resolve/REVISION/FILE` as the hub does, and `/weights/FILE` as a plain server.
 
@@ -293,7 +293,7 @@ def write_pins(folder: Path, pins: dict[str, dict[str, dict[str, Any]]]) -> None
     (folder / "pins.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-# ---------------------------------------------------------------------------------------------- the checkpoints
+# ---------------------------------------------------------------------------------- the checkpoints
 def make(folder: Path) -> Path:
     """Everything that the full profile loads, but phi-1_5 with 2 of its 24 layers; at once if it is there already."""
     if (folder / "pins.toml").is_file():

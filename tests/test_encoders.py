@@ -77,7 +77,7 @@ architecture = "{architecture}"
     return hub.fetch_model("test:model")
 
 
-# ------------------------------------------------------------------------------------- references
+# -------------------------------------------------------------------- references
 def pixels(
     file: Path, geometry: str, mean: float = 127 / 255, std: float = 128 / 255
 ) -> torch.Tensor:
@@ -129,7 +129,7 @@ def lite0_by_hand(x: torch.Tensor) -> torch.Tensor:
     return F.relu6(norm(conv(x, "_conv_head"), "_bn1")).mean((2, 3))
 
 
-# ------------------------------------------------------------------------------------- equal to the reference
+# -------------------------------------------------------------------- equal to the reference
 @pytest.mark.parametrize("geometry", ["whole", "crop"])
 def test_lite0_equals_a_forward_pass_by_hand(geometry: str) -> None:
     encoder = encoders.image_encoder(
@@ -225,7 +225,7 @@ def test_openai_clip_equals_open_clip(
     np.testing.assert_allclose(encoders.embed(text, TEXTS)[0], expected_texts, **TOLERANCE)
 
 
-# ------------------------------------------------------------------------------------- order, batches, cache
+# -------------------------------------------------------------------- order, batches, cache
 @pytest.mark.parametrize("of", ["image", "text"])
 def test_neither_order_nor_duplicates_nor_batches_matter(
     of: str,
@@ -277,7 +277,7 @@ def test_towers_of_the_sample_clip_have_stores_of_their_own(
     assert set(model.facts["towers"]) == {t for tower in towers for t in tower.facts["towers"]}
 
 
-# ------------------------------------------------------------------------------------- sentence-transformers folders
+# -------------------------------------------------------------------- sentence-transformers folders
 @pytest.fixture
 def bert(tmp_path: Path) -> Path:
     """A folder with a small encoder of random weights, and the sample's tokenizer."""
@@ -389,7 +389,7 @@ def test_a_clip_without_its_projections_is_refused(
         encoders.clip_encoders(model, geometry="whole", device="cpu")
 
 
-# ------------------------------------------------------------------------------------- refusals
+# -------------------------------------------------------------------- refusals
 def test_an_unknown_geometry_is_refused() -> None:
     for load, name in (
         (encoders.image_encoder, "sample:efficientnet-lite0"),
@@ -433,7 +433,7 @@ def test_weights_that_do_not_fit_or_hold_code_are_refused(
         )
 
 
-# ------------------------------------------------------------------------------------- the sample CLIP's files
+# -------------------------------------------------------------------- the sample CLIP's files
 @pytest.fixture
 def make_clip(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(SAMPLE / "make"))

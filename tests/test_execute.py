@@ -343,7 +343,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_a_kernel_starts(checko
     assert not [p for p in tmp_path.iterdir() if p.name not in ("disk", ".out.lock")]
 
 
-# ---------------------------------------------------------------------------------------------- values
+# ------------------------------------------------------------------------------------------- values
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [

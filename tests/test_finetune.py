@@ -68,7 +68,7 @@ def test_the_heads_first_weights_depend_on_the_seed_alone(model):
     assert torch.equal(one, again) and not torch.equal(one, other)
 
 
-# ---------------------------------------------------------------------------------------------- what is from the files, and what is new
+# ---------------------------------------------------------- what is from the files, and what is new
 SHAPE = {
     "vocab_size": 30522,
     "hidden_size": 32,
@@ -175,7 +175,7 @@ def test_tokenizers_that_do_not_fit_are_refused(model, tmp_path):
         finetune.tokenizer(hub.fetch_model(str(tmp_path)))
 
 
-# ---------------------------------------------------------------------------------------------- what published answers get wrong
+# ---------------------------------------------------------- what published answers get wrong
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_pefts_defaults_are_alpha_8_no_dropout_query_and_value(kind):
     import transformers
@@ -282,7 +282,7 @@ def test_lora_plus_trains_b_at_its_own_rate(model, tmp_path):
     assert len(names) == len(rates)
 
 
-# ---------------------------------------------------------------------------------------------- failures, one message each
+# ---------------------------------------------------------- failures, one message each
 def test_a_loss_that_is_no_number_stops_with_the_step_and_the_rate(model):
     data, tok, recipe = small(model)
     network = finetune.classifier(model, classes=CLASSES, seed=0)

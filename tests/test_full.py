@@ -47,7 +47,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-# ---------------------------------------------------------------------------------------------- architectures
+# ---------------------------------------------------------------------------------- architectures
 def phi_names(n_layers: int) -> set[str]:
     """Tensors of microsoft/phi-1_5's own file."""
     ends = {
@@ -123,7 +123,7 @@ def test_parameter_counts(
     }
 
 
-# ---------------------------------------------------------------------------------------------- refused by hash
+# ---------------------------------------------------------------------------------- refused by hash
 EACH = """
 import json
 from hw2_utils import hub, profiles
@@ -175,7 +175,7 @@ def test_with_the_real_pins_the_served_files_are_refused(served: Path) -> None:
     shutil.rmtree(caches)
 
 
-# ---------------------------------------------------------------------------------------------- all notebooks
+# ---------------------------------------------------------------------------------- all notebooks
 def small_vqa(folder: Path, n_images: dict[str, int]) -> Path:
     """The questions about the first pictures of each split of the sample."""
     source = loopback_hub.SAMPLE / "daquar"
@@ -398,7 +398,7 @@ def test_without_the_server_the_cache_is_enough(served: Path, outcome) -> None:
     } <= found and len(models) == 6
 
 
-# ---------------------------------------------------------------------------------------------- make full
+# ---------------------------------------------------------------------------------- make full
 @pytest.mark.parametrize(
     ("profile", "device", "seeds", "expected"),
     [

@@ -29,7 +29,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-# ---------------------------------------------------------------------------------------------- pins
+# ------------------------------------------------------------------------------- pins
 @pytest.mark.parametrize("name", SAMPLE)
 def test_sample_models_are_those_pinned(name):
     model = hub.fetch_model(name)
@@ -128,7 +128,7 @@ def test_an_id_without_a_pin_is_refused_with_those_there_are():
     assert hub.data_path("/some/folder") == Path("/some/folder")
 
 
-# ---------------------------------------------------------------------------------------------- local folders
+# ------------------------------------------------------------------------------- local folders
 def test_a_local_folder_is_taken_and_hashed(folder):
     model = hub.fetch_model(str(folder))
     assert model.verified == "local folder" and model.path == folder
@@ -326,7 +326,7 @@ def test_weights_beside_the_pinned_ones_that_would_be_loaded_are_refused(folder,
         hub.fetch_model("mine")
 
 
-# ---------------------------------------------------------------------------------------------- files by address
+# ------------------------------------------------------------------------------- files by address
 GOOD = bytes(range(256)) * 64
 
 
@@ -432,7 +432,7 @@ def test_a_file_that_changed_in_the_cache_is_not_loaded(server, checkpoints, mon
         hub.fetch_model("net")
 
 
-# ---------------------------------------------------------------------------------------------- files from the hub
+# ------------------------------------------------------------------------------- files from the hub
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
     "models": ["config.json", "model.safetensors"],

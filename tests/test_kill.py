@@ -183,7 +183,7 @@ def test_fifteen_kills_cost_no_finished_part_and_change_no_prediction(project, c
     assert not left, left
 
 
-# ---------------------------------------------------------------------------------------------- sweeps
+# ------------------------------------------------------------------------------------------ sweeps
 def test_a_sweep_is_run_by_the_engine_computes_only_what_is_new_and_its_table_is_shown(
     project, calm, tmp_path
 ):
@@ -222,7 +222,7 @@ def test_a_sweep_is_run_by_the_engine_computes_only_what_is_new_and_its_table_is
     assert shown["minus full"].tolist() == pytest.approx((own - full).tolist())
 
 
-# ---------------------------------------------------------------------------------------------- changes
+# ------------------------------------------------------------------------------------------ changes
 def replace(file, old, new):
     text = file.read_text(encoding="utf-8")
     assert text.count(old) == 1, (file.name, old, text.count(old))

@@ -24,7 +24,7 @@ from hw2_utils import lab, parameters, paths
 from hw2_utils.errors import InputError
 
 
-# ---------------------------------------------------------------------------------------------- copies
+# ----------------------------------------------------------------------------------- copies
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project of its own, with one notebook that isn't copied yet; returns the place of the copies."""
@@ -126,7 +126,7 @@ def test_its_kernels_have_no_marks_of_a_run_and_no_kernels_from_elsewhere(monkey
     assert lab.environment()["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
-# ---------------------------------------------------------------------------------------------- the real thing
+# ----------------------------------------------------------------------------------- the real thing
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkout(tmp_path_factory.mktemp("lab") / "sp äce" / "hw2")

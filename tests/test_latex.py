@@ -48,7 +48,7 @@ needs_tex = pytest.mark.skipif(
 )
 
 
-# ------------------------------------------------------------------------------------------------ text
+# ---------------------------------------------------------------------------- text
 def unescaped(tex: str) -> str:
     """The text that a reader of the PDF sees or copies, by rules written down here again."""
     tex = tex.replace(r"\allowbreak{}", "").replace(r"\LineEnd{} ", "\n")
@@ -122,7 +122,7 @@ def test_a_listing_keeps_its_code_and_shows_other_alphabets():
     assert tex.startswith("\\ListingTitle{c\\_\\allowbreak{}d}{lst:l}\n\\begin{Code}\n")
 
 
-# ------------------------------------------------------------------------------------------------ records
+# ---------------------------------------------------------------------------- records
 def predictions(method, seeds, right, split="test"):
     """24 questions about 12 pictures, two types; the first `right` answers are right."""
     n = 24
@@ -479,7 +479,7 @@ def tree(folder):
     }
 
 
-# ------------------------------------------------------------------------------------------------ what may enter
+# ---------------------------------------------------------------------------- what may enter
 @pytest.mark.parametrize(
     ("notebook", "what", "edit"),
     list(
@@ -572,7 +572,7 @@ def test_another_runs_predictions_are_refused(project):
         latex.build("sample")
 
 
-# --------------------------------------------------------------------------------- whose files these are
+# ---------------------------------------------------------------------------- whose files these are
 @pytest.mark.parametrize(
     "name", ["generated/numbers.tex", "generated/tables/01-comparison.tex", "overleaf.zip"]
 )
@@ -659,7 +659,7 @@ def test_a_full_disk_is_one_message(project):
     assert error.value.exit_code == 1 and str(latex.WRITEUP) in error.value.where
 
 
-# ------------------------------------------------------------------------------------------------ what is built
+# ---------------------------------------------------------------------------- what is built
 def test_the_same_bytes_each_time(project, monkeypatch):
     without_tex(monkeypatch)
     latex.build("sample")
@@ -860,7 +860,7 @@ def test_command_line_names_the_notebook_to_run(tmp_path):
     assert done.returncode == 2 and "run notebook 01_lora_roberta first" in done.stderr
 
 
-# ------------------------------------------------------------------------------------------------ TeX itself
+# ---------------------------------------------------------------------------- TeX itself
 def compiled(folder):
     """Text of the pages, after a look into the log: nothing undefined, nothing more than 5 pt too wide."""
     log = (folder / "main.log").read_text(encoding="utf-8", errors="replace")

@@ -41,7 +41,7 @@ def finish(run: runs.Run) -> Path:
     return run.run_dir
 
 
-# ---------------------------------------------------------------------------------------------- places
+# ----------------------------------------------------------------------------------- places
 @pytest.mark.parametrize(
     ("given", "kind"),
     [
@@ -60,7 +60,7 @@ def test_a_run_that_differs_has_a_place_of_its_own(given, kind):
     assert execute._place(NAME, given, Path("/x/y")) == Path("/x/y")
 
 
-# ---------------------------------------------------------------------------------------------- banners
+# ----------------------------------------------------------------------------------- banners
 def test_the_first_output_says_what_is_read_and_what_differs(tmp_path, capsys, monkeypatch):
     begin(tmp_path / "own", tweets_dir=str(tmp_path / "tweets"), epochs=3).close()
     said = capsys.readouterr().out
@@ -114,7 +114,7 @@ def test_a_run_that_reads_such_a_run_is_not_the_profiles_own_either(capsys):
     assert record["run"]["changed"] == {"roberta_run": f"runs/sample/{NAME}"}
 
 
-# ---------------------------------------------------------------------------------------------- the real thing
+# ----------------------------------------------------------------------------------- the real thing
 def own_tweets(file: Path) -> Path:
     words = {"good": ["love", "great"], "bad": ["hate", "awful"]}
     rows = [

@@ -45,7 +45,7 @@ def test_any_value_of_any_parameter_is_taken_or_refused_with_its_name(data, valu
         assert name in str(error)
 
 
-# ---------------------------------------------------------------------------------------------- LoRA
+# ----------------------------------------------------------------------------------------- LoRA
 def classifier(kind: str) -> Any:
     config = transformers.AutoConfig.for_model(kind, **SMALL)
     return transformers.AutoModelForSequenceClassification.from_config(config)
@@ -115,7 +115,7 @@ def test_what_is_asked_for_is_trained(kind, options, adapted, trained_whole):
     assert all(".lora_" in n or ".modules_to_save." in n for n in names)
 
 
-# ---------------------------------------------------------------------------------------------- data
+# ----------------------------------------------------------------------------------------- data
 def questions(answers: list[str], *, split: str, n_pictures: int = 2) -> pd.DataFrame:
     rows = [
         (f"{split}/{i}", "what is it", a, f"{split}{i % n_pictures}") for i, a in enumerate(answers)
@@ -186,7 +186,7 @@ def test_data_with_any_other_names_are_read():
     assert len(run.data) == 2
 
 
-# ---------------------------------------------------------------------------------------------- messages
+# ----------------------------------------------------------------------------------------- messages
 def fail(kind: type[Hw2Error]) -> None:
     raise kind("the loss is no number", where="learning_rate 1.0", todo="lower learning_rate")
 

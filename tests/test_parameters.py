@@ -23,7 +23,7 @@ def cell(text: str = "") -> str:
     return "\n".join(text if text and line.startswith("epochs") else line for line in lines)
 
 
-# ---------------------------------------------------------------------------------------------- cells of a kernel
+# -------------------------------------------------------------------------------- cells of a kernel
 @pytest.mark.parametrize(
     "line",
     ["epoch: int = 3", "epoch = 3", "epochs: int = 0\nepoch: int = 3", "epochs = epoch = 3"],
@@ -64,7 +64,7 @@ def test_other_cells_are_nobodys_business(source):
     parameters.check_cells(NAME, [cell(), source])
 
 
-# ---------------------------------------------------------------------------------------------- what differs
+# -------------------------------------------------------------------------------- what differs
 @pytest.fixture
 def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout under git whose notebook was edited after the commit: three epochs."""

@@ -108,7 +108,7 @@ def test_the_page_shows_its_figure_and_runs_its_asserts_in_this_interpreter(plai
     assert "FutureWarning" not in plain["shows"] and "hw2_utils.inference" in plain["shows"]
 
 
-# ---------------------------------------------------------------------------------------------- kernels, home folders
+# -------------------------------------------------------------- kernels, home folders
 def kernel(folder: Path, text: str) -> Path:
     """A kernel of the name that notebooks ask for, in a folder of kernels."""
     (folder / "kernels" / "python3").mkdir(parents=True)
@@ -157,7 +157,7 @@ def test_a_home_folder_that_cannot_be_written_stops_no_run(checkout, plain, tmp_
     assert found == plain
 
 
-# ---------------------------------------------------------------------------------------------- variables
+# -------------------------------------------------------------- variables
 ODD = {
     "MPLBACKEND": "Agg",
     "PYTHONOPTIMIZE": "1",
@@ -199,7 +199,7 @@ def test_a_module_that_shadows_the_standard_library_reaches_no_kernel(checkout, 
     assert run(checkout, tmp_path / "out", PYTHONPATH=str(tmp_path / "shadow")) == plain
 
 
-# ---------------------------------------------------------------------------------------------- names of folders, files and classes
+# -------------------------------------------------------------- names of folders, files and classes
 ODD_NAME = "-ü 中文 😀 #1 %20 'a' $(touch canary)"
 ODD_CLASSES = [r"$\input{x}$", "a_b^c%#&~{}", "שלום", "x" * 150]
 
@@ -288,7 +288,7 @@ def test_topics_statements_and_a_model_file_of_any_name(tmp_path):
     assert "Glyph" not in (out / "notebook.ipynb").read_text(encoding="utf-8")
 
 
-# ---------------------------------------------------------------------------------------------- edits saved into a notebook
+# -------------------------------------------------------------- edits saved into a notebook
 @pytest.mark.slow
 def test_an_edit_saved_since_the_commit_is_told_and_on_record(tmp_path):
     """A default that was changed in the committed file: the run isn't the profile's own."""

@@ -62,7 +62,7 @@ def test_a_token_strip_shows_line_ends_and_dollars_as_they_are():
     plt.close(figure)
 
 
-# ---------------------------------------------------------------------------------------------- names from data
+# ---------------------------------------------------------------------------------- names from data
 @pytest.fixture
 def drawn(tmp_path):
     """Draws a figure as a run keeps it, without a warning; closes it."""

@@ -82,7 +82,7 @@ def plain_score(lm: prompting.LanguageModel, prompt: str, answer: str) -> float:
     )
 
 
-# ----------------------------------------------------------------------------------------------- scoring
+# -------------------------------------------------------------------------------------- scoring
 ANSWERS = (" True", " False", " I am not at all sure", " Maybe", " No, that is wrong")
 
 
@@ -187,7 +187,7 @@ def test_nothing_to_score_and_answers_without_tokens(lm: prompting.LanguageModel
         prompting.generate(lm, ["Bats"], max_new_tokens=lm.max_tokens)
 
 
-# -------------------------------------------------------------------------------------------- generation
+# -------------------------------------------------------------------------------------- generation
 def pipeline_tokens(lm: prompting.LanguageModel, prompt: str, **options: object) -> list[int]:
     """New tokens of transformers' own pipeline for one prompt."""
     from transformers import pipeline
@@ -245,7 +245,7 @@ def test_rows_leave_the_batch_at_different_steps(lm: prompting.LanguageModel) ->
     assert len({len(ids) for ids in got}) > 2
 
 
-# --------------------------------------------------------------------------------------------- templates
+# -------------------------------------------------------------------------------------- templates
 TEXTS = st.text(alphabet=st.characters(exclude_categories=("Cs",)))
 
 
@@ -290,7 +290,7 @@ def test_a_template_has_one_place(template: str) -> None:
         prompting.fill(template, "x")
 
 
-# ---------------------------------------------------------------------------------------------- verdicts
+# -------------------------------------------------------------------------------------- verdicts
 VERDICTS = [  # text, strict, lenient
     (" True", "true", "true"),
     (" False", "false", "false"),
@@ -407,7 +407,7 @@ def test_quality_counts() -> None:
     }
 
 
-# ------------------------------------------------------------------------------------------- calibration
+# -------------------------------------------------------------------------------------- calibration
 def test_normalised_is_a_distribution() -> None:
     got = np.exp(prompting.normalised(np.log([[0.1, 0.3], [2.0, 2.0]])))
     np.testing.assert_allclose(got, [[0.25, 0.75], [0.5, 0.5]])
@@ -439,7 +439,7 @@ def test_calibration_removes_a_leaning(rows: list[tuple[float, float]], leaning:
     np.testing.assert_allclose(np.exp(plain).sum(1), 1)
 
 
-# ----------------------------------------------------------------------------------------------- loading
+# -------------------------------------------------------------------------------------- loading
 @pytest.fixture(scope="session")
 def phi_folder(lm: prompting.LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """phi-1_5's architecture at reduced size with its quirks: float16 weights, no bos or eos in config."""

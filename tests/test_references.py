@@ -50,7 +50,7 @@ def expect(monkeypatch: pytest.MonkeyPatch, name: str, expected: object) -> None
     monkeypatch.setattr(references, "TABLE", {**references.TABLE, name: entry})
 
 
-# ------------------------------------------------------------------------------------- the table
+# ----------------------------------------------------------------------------------- the table
 def test_a_hash_of_the_table_is_the_one_pinned_and_unknown_ones_are_named():
     pins = hub.pins()["models"]
     for name, reference in references.TABLE.items():
@@ -62,7 +62,7 @@ def test_a_hash_of_the_table_is_the_one_pinned_and_unknown_ones_are_named():
     assert known & set(pins["sample:all-MiniLM-L6-v2"]["sha256"].values())
 
 
-# ------------------------------------------------------------------------------------- true weights
+# ----------------------------------------------------------------------------------- true weights
 def test_the_true_minilm_has_the_published_cosines():
     model = hub.fetch_model("sample:all-MiniLM-L6-v2")
     found = references.output(model, references.of(model))
@@ -100,7 +100,7 @@ def test_a_local_folder_has_no_reference(tmp_path):
     assert references.hold(hub.fetch_model(str(tmp_path / "mine"))) == "no reference"
 
 
-# ------------------------------------------------------------------------------------- random weights
+# ----------------------------------------------------------------------------------- random weights
 def random_minilm(folder: Path) -> Path:
     loopback_hub.minilm(folder)
     return folder
@@ -179,7 +179,7 @@ def test_outputs_that_are_no_numbers_do_not_pass(monkeypatch):
         references.hold(hub.fetch_model("sample:all-MiniLM-L6-v2"))
 
 
-# ------------------------------------------------------------------------------------- pictures
+# ----------------------------------------------------------------------------------- pictures
 def with_picture(name: str) -> Path:
     file = references.picture(references.TABLE[name])
     file.parent.mkdir(parents=True)
@@ -236,7 +236,7 @@ def test_text_probabilities_are_those_of_open_clip(monkeypatch, tmp_path):
     assert references.hold(model).startswith("passed")
 
 
-# ------------------------------------------------------------------------------------- on record
+# ----------------------------------------------------------------------------------- on record
 def start(tmp_path: Path, **values: object) -> runs.Run:
     declared = parameters.declared("01_lora_roberta")
     given = {"profile": "sample", "run_dir": str(tmp_path / "run"), **values}

@@ -374,7 +374,7 @@ def test_a_report_on_a_full_or_closed_disk_is_one_message(tmp_path):
     assert "Traceback" not in full.stderr + closed.stderr
 
 
-# ------------------------------------------------------------------------------------------------ in a browser
+# --------------------------------------------------------------------------------- in a browser
 @pytest.fixture(scope="module")
 def browser():
     sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here")

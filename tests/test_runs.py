@@ -118,7 +118,7 @@ def compute() -> dict[str, object]:
     return {"loss": 0.25, "curve": pd.DataFrame({"step": [1, 2]})}
 
 
-# ---------------------------------------------------------------------------------------------- a run's life
+# -------------------------------------------------------------------------------- a run's life
 def test_a_run_and_its_record(capsys):
     run = runs.start("05_question_types", namespace(seeds=[1]))
     assert "profile sample" in capsys.readouterr().out
@@ -273,7 +273,7 @@ def test_a_run_that_failed_before_its_record_has_one(tmp_path, monkeypatch):
         runs.load(tmp_path, notebook="05_question_types")
 
 
-# ---------------------------------------------------------------------------------------------- reading
+# -------------------------------------------------------------------------------- reading
 def test_load_names_the_notebook_where_there_is_no_run():
     with pytest.raises(InputError, match="no run of 05_question_types") as error:
         runs.load(

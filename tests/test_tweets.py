@@ -325,7 +325,7 @@ def test_real_tweets():
         )
 
 
-# ---------------------------------------------------------------------------------------------- one CSV file
+# ------------------------------------------------------------------------------------- one CSV file
 def test_a_csv_with_splits_is_read_as_written(tmp_path):
     path = tmp_path / "own.csv"
     path.write_text(
