@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hw2_utils import folders, parameters, paths, profiles, runs
-from hw2_utils.errors import Hw2Error, InputError, disk_explained, require
+from hw2_utils.errors import Hw2Error, InputError, disk_explained
 
 CELL_TIMEOUT_S = 6 * 3600
 # As a cell's error says it.
@@ -81,7 +81,7 @@ def run(notebook: str, given: Mapping[str, Any], *, out: Path | None = None) -> 
     source = parameters.notebook_path(notebook)
     notebook = source.stem
     parameters.check(notebook, given)
-    _check_files(given)
+    parameters.check_files(given)
     _tell_saved_edits(source)
     run_dir = _place(notebook, given, out)
     profile = _profile(notebook, given)
@@ -162,15 +162,6 @@ def _place(notebook: str, given: Mapping[str, Any], out: Path | None) -> Path:
     kind = "own" if parameters.changed(notebook, given) else _profile(notebook, given)
     named = out or given.get("run_dir") or paths.RUNS / kind / notebook
     return Path(named).expanduser().resolve()
-
-
-def _check_files(given: Mapping[str, Any]) -> None:
-    """Refuses a data folder or run that isn't there, before a kernel starts."""
-    for name, value in given.items():
-        if name != "run_dir" and profiles.is_path(name, value):
-            what = "there is no such file or folder"
-            todo = "correct the path, or leave the parameter out"
-            require(Path(value).exists(), what, where=f"parameter {name}: {value}", todo=todo)
 
 
 def _set_environment() -> str:

@@ -94,6 +94,15 @@ def check(notebook: str, given: Mapping[str, Any]) -> None:
     profiles.load(str(given.get("profile", defaults["profile"])))
 
 
+def check_files(given: Mapping[str, Any]) -> None:
+    """Refuses a data folder or run that isn't there, before a kernel starts."""
+    for name, value in given.items():
+        if name != "run_dir" and profiles.is_path(name, value):
+            what = "there is no such file or folder"
+            todo = "correct the path, or leave the parameter out"
+            require(Path(value).exists(), what, where=f"parameter {name}: {value}", todo=todo)
+
+
 def _check_name(notebook: str, name: str, defaults: Mapping[str, Any]) -> None:
     near = difflib.get_close_matches(name, defaults, n=1)
     meant = f"did you mean {near[0]}? " if near else ""
