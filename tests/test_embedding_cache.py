@@ -1,4 +1,4 @@
-"""The embedding cache against an independent rule for each vector, through kills, altered and cut files."""
+"""The embedding cache against an independent rule for each vector, through kills and bad files."""
 
 from __future__ import annotations
 
@@ -383,8 +383,10 @@ ALTERATIONS = {
     "a cut vector": "UPDATE items SET vector = substr(vector, 1, 8) WHERE key = ?",
     "a number": "UPDATE items SET vector = 7 WHERE key = ?",
     "another checksum": "UPDATE items SET checksum = x'00' WHERE key = ?",
-    "another row's vector": "UPDATE items SET (vector, checksum) = (SELECT vector, checksum FROM items "
-    "WHERE key = 'other') WHERE key = ?",
+    "another row's vector": (
+        "UPDATE items SET (vector, checksum) = "
+        "(SELECT vector, checksum FROM items WHERE key = 'other') WHERE key = ?"
+    ),
 }
 
 

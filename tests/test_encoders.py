@@ -1,4 +1,4 @@
-"""Encoders: each vector equals what the reference computes; cache, geometry, refusals; the sample CLIP's files."""
+"""Encoders: each vector equals the reference's; cache, geometry, refusals; the sample CLIP."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ architecture = "{architecture}"
 def pixels(
     file: Path, geometry: str, mean: float = 127 / 255, std: float = 128 / 255
 ) -> torch.Tensor:
-    """A picture as the EfficientNet-Lite networks take it, by Pillow and numpy alone: [3, 224, 224]."""
+    """A picture [3, 224, 224] as EfficientNet-Lite takes it, by Pillow and numpy alone."""
     image = Image.open(file).convert("RGB")
     if geometry == "crop":  # 224 / 0.875 = 256 on the shorter side
         scale = 256 / min(image.size)
@@ -95,7 +95,10 @@ def pixels(
 
 
 def lite0_by_hand(x: torch.Tensor) -> torch.Tensor:
-    """EfficientNet-Lite0 from the file's own names, as TensorFlow computes it: [n, 3, 224, 224] to [n, 1280]."""
+    """EfficientNet-Lite0 from the file's own names, as TensorFlow computes it.
+
+    From [n, 3, 224, 224] to [n, 1280].
+    """
     state = torch.load(hub.fetch_model("sample:efficientnet-lite0").path, weights_only=True)
 
     def conv(x: torch.Tensor, name: str, stride: int = 1, groups: int = 1) -> torch.Tensor:

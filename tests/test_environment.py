@@ -37,7 +37,10 @@ def normalised(name):
 
 
 def locked(file):
-    """{name: (version, number of hashes)} of a lock, read by hand: an entry ends where no backslash continues it."""
+    """{name: (version, number of hashes)} of a lock, read by hand.
+
+    An entry ends where no backslash continues it.
+    """
     entries = (ROOT / file).read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
     found = [
         (Requirement(re.split(r"\s--hash", line)[0].strip()), line.count("--hash=sha256:"))
@@ -113,7 +116,10 @@ def test_environment_yml_takes_python_from_conda_and_the_rest_from_the_lock():
 
 
 def test_environment_yml_names_what_one_pip_call_cannot_share():
-    """pip knows --no-deps on its command line only, and refuses a folder beside hashes: so both are commands."""
+    """pip knows --no-deps on its command line only, and refuses a folder beside hashes.
+
+    So both are commands.
+    """
     commands = [
         line[2:].split("  ")[0] for line in environment_lines() if line.startswith("# pip install")
     ]

@@ -1,4 +1,4 @@
-"""Fine-tuning's building blocks on the sample's real encoder, against the libraries used one example at a time."""
+"""Fine-tuning's parts on the sample's real encoder, against the libraries one example at a time."""
 
 import copy
 

@@ -1,7 +1,7 @@
 """What the tweet and the VQA reader accept and refuse: one row a case, refusals with their message.
 
-A row is (id, what is done to a good folder, regex). A refused row's regex must match the message; an accepted
-row's regex must match the notes joined by "; " (`^$` = nothing to note).
+A row is (id, what is done to a good folder, regex). A refused row's regex must match the message;
+an accepted row's regex must match the notes joined by "; " (`^$` = nothing to note).
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def tweets_folder(folder: Path) -> Path:
 
 
 def hub(**changed: object) -> Change:
-    """Replaces the text files by the hub's; a keyword gives one split's columns, bytes or None (no file)."""
+    """Replaces the text files by the hub's; a keyword gives a split's columns, bytes or None."""
 
     def change(folder: Path) -> None:
         drop_all(folder)
@@ -532,7 +532,8 @@ VQA_REFUSED = [
     (
         "empty questions in two files",
         both(train(",lamp,image1"), put("new_data_val.csv", HEAD + " ,lamp,image3\n")),
-        r": 2 problems\n  new_data_train\.csv, row 5: the question is empty\n  new_data_val\.csv, row 2",
+        r": 2 problems\n  new_data_train\.csv, row 5: the question is empty"
+        r"\n  new_data_val\.csv, row 2",
     ),
     (
         "image ids that are none",
@@ -598,7 +599,8 @@ VQA_REFUSED = [
     (
         "no picture at all",
         both(*(drop(f"images/image{n}.jpg") for n in (1, 2, 3, 4))),
-        r": 4 problems\n  new_data_train\.csv, row 2: image1 has 0 files\n(  new.*\n){3}.*4 of 4 images",
+        r": 4 problems\n  new_data_train\.csv, row 2: image1 has 0 files\n(  new.*\n){3}"
+        r".*4 of 4 images",
     ),
     ("an image id that is a number", train("what,lamp,1"), r"train\.csv, row 5: 1 has 0 files"),
     (
