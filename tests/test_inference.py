@@ -1,4 +1,4 @@
-"""Intervals, paired tests and sentences against scipy, statsmodels, hand computations, simulation."""
+"""Intervals, paired tests and sentences against scipy, statsmodels, work by hand, simulation."""
 
 from __future__ import annotations
 
@@ -289,10 +289,10 @@ def test_worked_example_two_seeds_against_the_majority():
     )
     assert (got.n, got.n_clusters, got.n_seeds, got.level) == (120, None, 2, 0.95)
     assert sentence(got, "`model`", "`majority`") == (
-        "Of these trainings (two seeds) `model` is ahead of `majority` in accuracy (+21.7 percentage "
-        "points, 95 % interval over examples +6.5 to +36.8, n = 120); over seeds no difference is "
-        "shown (-61.2 to +100.0, p = 0.248; with so few seeds or examples no difference at all "
-        "could have been shown)."
+        "Of these trainings (two seeds) `model` is ahead of `majority` in accuracy (+21.7 "
+        "percentage points, 95 % interval over examples +6.5 to +36.8, n = 120); over seeds no "
+        "difference is shown (-61.2 to +100.0, p = 0.248; with so few seeds or examples no "
+        "difference at all could have been shown)."
     )
 
 
@@ -751,8 +751,8 @@ def turned(paired):
         (
             replace(SEEDS, level=1 - 0.05 / 6, n_clusters=None),
             6,
-            "A leads B in accuracy (+2.3 percentage points, 99.2 % interval over seeds and examples "
-            "+0.4 to +4.2, p = 0.012 after Holm over 6 comparisons, n = 1,736, 3 seeds).",
+            "A leads B in accuracy (+2.3 percentage points, 99.2 % interval over seeds and "
+            "examples +0.4 to +4.2, p = 0.012 after Holm over 6 comparisons, n = 1,736, 3 seeds).",
         ),
         (
             FIXED_PAIR,
@@ -763,9 +763,10 @@ def turned(paired):
         (
             OPEN,
             1,
-            "Of these trainings (three seeds) A is ahead of B in accuracy (+2.3 percentage points, "
-            "95 % interval over examples +1.0 to +3.6, n = 1,736); over seeds no difference is shown "
-            "(-1.0 to +5.6, p = 0.160; 2.7 points would have been shown with a power of 80 %).",
+            "Of these trainings (three seeds) A is ahead of B in accuracy (+2.3 percentage "
+            "points, 95 % interval over examples +1.0 to +3.6, n = 1,736); over seeds no "
+            "difference is shown (-1.0 to +5.6, p = 0.160; 2.7 points would have been shown with "
+            "a power of 80 %).",
         ),
         (
             turned(replace(OPEN, n_seeds=2, detectable=1.0, level=0.975, n_clusters=None)),
@@ -778,8 +779,9 @@ def turned(paired):
         (
             ONE_SEED,
             1,
-            "Of these trainings (one seed) A is ahead of B in accuracy (+2.3 percentage points, 95 % "
-            "interval over examples +1.0 to +3.6, n = 1,736); one seed says nothing about others.",
+            "Of these trainings (one seed) A is ahead of B in accuracy (+2.3 percentage points, "
+            "95 % interval over examples +1.0 to +3.6, n = 1,736); one seed says nothing about "
+            "others.",
         ),
         (
             turned(ONE_SEED),
@@ -791,41 +793,42 @@ def turned(paired):
             replace(OPEN, n_seeds=12),
             1,
             "Of these trainings (12 seeds) A is ahead of B in accuracy (+2.3 percentage points, "
-            "95 % interval over examples +1.0 to +3.6, n = 1,736); over seeds no difference is shown "
-            "(-1.0 to +5.6, p = 0.160; 2.7 points would have been shown with a power of 80 %).",
+            "95 % interval over examples +1.0 to +3.6, n = 1,736); over seeds no difference is "
+            "shown (-1.0 to +5.6, p = 0.160; 2.7 points would have been shown with a power of 80 "
+            "%).",
         ),
         (
             replace(OPEN, trained_low=-0.001, trained_p=0.06),
             1,
-            "No difference shown in accuracy between A and B (+2.3 percentage points, 95 % interval "
-            "over seeds and examples -1.0 to +5.6, p = 0.160, n = 1,736 in 313 clusters, 3 seeds; "
-            "2.7 points would have been shown with a power of 80 %).",
+            "No difference shown in accuracy between A and B (+2.3 percentage points, 95 % "
+            "interval over seeds and examples -1.0 to +5.6, p = 0.160, n = 1,736 in 313 clusters, "
+            "3 seeds; 2.7 points would have been shown with a power of 80 %).",
         ),
         (
             replace(OPEN, trained_low=-0.001, trained_p=0.06, detectable=1.0, n_clusters=None),
             1,
-            "No difference shown in accuracy between A and B (+2.3 percentage points, 95 % interval "
-            "over seeds and examples -1.0 to +5.6, p = 0.160, n = 1,736, 3 seeds; with so few seeds "
-            "or examples no difference at all could have been shown).",
+            "No difference shown in accuracy between A and B (+2.3 percentage points, 95 % "
+            "interval over seeds and examples -1.0 to +5.6, p = 0.160, n = 1,736, 3 seeds; with "
+            "so few seeds or examples no difference at all could have been shown).",
         ),
         (
             replace(ONE_SEED, trained_low=-0.001, trained_p=0.06),
             1,
-            "No difference shown in accuracy between A and B (+2.3 percentage points, 95 % interval "
-            "over examples -0.1 to +3.6, n = 1,736; one seed says nothing about others).",
+            "No difference shown in accuracy between A and B (+2.3 percentage points, 95 % "
+            "interval over examples -0.1 to +3.6, n = 1,736; one seed says nothing about others).",
         ),
         (
             replace(FIXED_PAIR, low=-0.004, trained_low=-0.004, p_value=0.3),
             1,
-            "No difference shown in accuracy between A and B (+2.3 percentage points, 95 % interval "
-            "-0.4 to +4.2, p = 0.300, n = 1,736; 2.7 points would have been shown with a power of "
-            "80 %).",
+            "No difference shown in accuracy between A and B (+2.3 percentage points, 95 % "
+            "interval -0.4 to +4.2, p = 0.300, n = 1,736; 2.7 points would have been shown with a "
+            "power of 80 %).",
         ),
         (
             replace(FIXED_PAIR, p_value=0.0625, trained_p=0.0625),
             1,
-            "No difference shown in accuracy between A and B (+2.3 percentage points, 95 % interval "
-            "+0.4 to +4.2, p = 0.062, n = 1,736; too few examples differ for more).",
+            "No difference shown in accuracy between A and B (+2.3 percentage points, 95 % "
+            "interval +0.4 to +4.2, p = 0.062, n = 1,736; too few examples differ for more).",
         ),
         (
             Paired(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 7, None, 0),
@@ -835,7 +838,8 @@ def turned(paired):
         (
             Paired(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 7, None, 2),
             1,
-            "No difference shown in accuracy between A and B (equal on every example, n = 7, 2 seeds).",
+            "No difference shown in accuracy between A and B (equal on every example, n = 7, 2 "
+            "seeds).",
         ),
     ],
 )

@@ -1,4 +1,7 @@
-"""What is computed again, after kills and after changes: on a copy of the project with small data, by the chain itself."""
+"""What is computed again, after kills and after changes.
+
+By the chain itself, on a copy of the project with small data.
+"""
 
 import json
 import os
@@ -72,7 +75,7 @@ def project(tmp_path_factory):
 
 
 def start(project, folder, *words):
-    """A chain (or another command) in a process group of its own, as a terminal or a batch system starts it."""
+    """A chain (or another command) in its own process group, as a terminal or batch system does."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("HW2_")}
     env = {
         **kept,
@@ -190,7 +193,9 @@ def test_a_sweep_is_run_by_the_engine_computes_only_what_is_new_and_its_table_is
     folder, sweep = tmp_path / "folder", tmp_path / "lora_forms.yaml"
     shutil.copytree(calm, folder)
     sweep.write_text(
-        'notebook: 01_lora_roberta\nrows: [{lora_variant: ""}, {lora_variant: rslora, lora_rank: 4}]\nseeds: [0]\n'
+        "notebook: 01_lora_roberta\n"
+        'rows: [{lora_variant: ""}, {lora_variant: rslora, lora_rank: 4}]\n'
+        "seeds: [0]\n"
     )
     finish(start(project, folder, "chain", "--sweep", str(sweep)))
     records = sorted((folder / "runs" / "sweeps" / "lora_forms").glob("0*/result.json"))

@@ -1,4 +1,4 @@
-"""JupyterLab on copies: they are made, brought up to date or left alone, and run beside the chain's own runs."""
+"""JupyterLab on copies: made, brought up to date or left alone, run beside the chain's own runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hw2_utils.errors import InputError
 # ----------------------------------------------------------------------------------- copies
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of its own, with one notebook that isn't copied yet; returns the place of the copies."""
+    """A project of its own, with one notebook not copied yet; returns the place of the copies."""
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(lab, "FOLDER", tmp_path / "lab")

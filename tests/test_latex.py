@@ -1,4 +1,7 @@
-"""The writeup: what text can do to LaTeX (nothing), what may enter it, and that it can't disagree with the records."""
+"""The writeup: what text can do to LaTeX (nothing), what may enter it.
+
+And that it can't disagree with the records.
+"""
 
 import json
 import os
@@ -39,7 +42,8 @@ SOURCES = [
     *sorted(f"sections/{p.name}" for p in (ROOT / "writeup/sections").glob("*.tex")),
 ]
 HOSTILE = (
-    "[tag] \\input{/etc/passwd} <script>x()</script> 100 % of_a $1 & #2 ^~|\"'` \\write18{id} {} }} *\n--- é ≥ — "
+    "[tag] \\input{/etc/passwd} <script>x()</script> 100 % of_a $1 & #2 ^~|\"'` "
+    "\\write18{id} {} }} *\n--- é ≥ — "
     "\x07\x1b emoji 😀 Arabic مرحبا " + "w" * 150
 )
 needs_tex = pytest.mark.skipif(
@@ -398,7 +402,10 @@ def named(notebook, function):
 
 
 def make_run(notebook, folder, profile="sample"):
-    """A complete run with the tables and figures that the notebook writes, and its notebook as the runner leaves it."""
+    """A complete run with the tables and figures that the notebook writes.
+
+    And its notebook as the runner leaves it.
+    """
     values = {**parameters.declared(notebook), "profile": profile, "run_dir": str(folder)}
     run = runs.start(notebook, {**values, **({"device": "cpu"} if "device" in values else {})})
     for role in ROLES[notebook[:2]]:
@@ -749,7 +756,10 @@ def test_each_macro_is_defined_once_used_ones_all_are_and_each_names_its_source(
         json.loads(p.read_text())["run"]["id"]
         for p in sorted(paths.RUNS.glob("sample/*/result.json"))
     )
-    source = rf"run ({ids}) of \w+, (metric|table|setting|version|model|pin|data|run) \S.*|published\.csv: \w+, .+|hw2_utils/config/sample\.toml"
+    source = (
+        rf"run ({ids}) of \w+, (metric|table|setting|version|model|pin|data|run) \S.*|"
+        r"published\.csv: \w+, .+|hw2_utils/config/sample\.toml"
+    )
     assert all(re.fullmatch(source, m[3]) for m in defined)
     text = "".join((ROOT / "writeup" / name).read_text(encoding="utf-8") for name in SOURCES)
     used = set(re.findall(r"\\Result\{([^#{}]+)\}", text))
@@ -862,7 +872,7 @@ def test_command_line_names_the_notebook_to_run(tmp_path):
 
 # ---------------------------------------------------------------------------- TeX itself
 def compiled(folder):
-    """Text of the pages, after a look into the log: nothing undefined, nothing more than 5 pt too wide."""
+    """Text of the pages; the log says that nothing is undefined or more than 5 pt too wide."""
     log = (folder / "main.log").read_text(encoding="utf-8", errors="replace")
     assert "undefined" not in re.sub(r"(?m)^.*(Font shape|\(undefined\)).*$", "", log)
     assert not [

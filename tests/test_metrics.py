@@ -200,7 +200,7 @@ def test_a_loss_that_cannot_be_had_is_absent_never_a_number():
 
 
 def brute_force(frame, metric, cluster, n_resamples, seed):
-    """The percentile interval of `metric(rows)`, by copying rows as often as the resample holds them."""
+    """The percentile interval of `metric(rows)`; rows are copied as often as they are drawn."""
     ordered = frame.sort_values("id").reset_index(drop=True)
     codes = pd.factorize(ordered[cluster or "id"], sort=True)[0]
     draws = np.concatenate(

@@ -1,4 +1,4 @@
-"""The committed notebooks, run as people run them: by the command line, each in a process of its own."""
+"""The committed notebooks, run as people do: by the command line, each in its own process."""
 
 import json
 import os

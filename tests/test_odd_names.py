@@ -1,4 +1,4 @@
-"""Readers' and caches' own tests once more, in folders whose names a shell, a URL or TOML could misread."""
+"""Readers' and caches' own tests once more, in folders whose names a shell or TOML misreads."""
 
 # ruff: noqa: F401, F811 - the tests are imported to be collected here
 

@@ -1,4 +1,4 @@
-"""A run with data, models or sizes of one's own: where it lies, and what every banner says of it."""
+"""A run with one's own data, models or sizes: where it lies, and what every banner says of it."""
 
 from __future__ import annotations
 

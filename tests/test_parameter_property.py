@@ -1,6 +1,7 @@
-"""Parameters that pass the check end in a complete run, a refusal before any training, or one message.
+"""Parameters that pass the check end in a complete run, an early refusal, or one message.
 
-On tiny models with random weights and a few dozen examples of the sample's data, by the command that people use.
+A refusal comes before any training. On tiny models with random weights and a few dozen examples of
+the sample's data, by the command that people use.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ pytestmark = pytest.mark.slow
 TWEETS, VQA = paths.DATA / "sample/tweet_eval/sentiment", paths.DATA / "sample/daquar"
 STATEMENTS = paths.DATA / "sample/statements/statements.csv"
 SIZES = {"train": 24, "val": 8, "test": 8}
-# what may be drawn for a parameter: usual values, the ends of what works, and what no model or data have
+# what may be drawn for a parameter: usual values, the ends of what works, and what no model or data
+# have
 FINE_TUNING = {
     "max_train_examples": [0, 2, 3, 10**9],
     "batch_size": [0, 1, 65_536],
@@ -142,7 +144,7 @@ def run(
 def check_outcome(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notebook: str, done: Any
 ) -> None:
-    """Complete with a record that reads; refused with nothing computed; or failed with one message."""
+    """Complete with a readable record, refused with nothing computed or failed with one message."""
     computed = list((tmp_path / "runs" / "parts").glob("*"))
     assert "Traceback" not in done.stderr and done.returncode in (0, 1, 2), done.stderr
     if done.returncode == 0:
@@ -188,7 +190,7 @@ def test_a_value_that_does_not_fit_is_refused_before_training(
 
 
 def test_what_once_failed_in_a_demonstration_completes(given, cache, tmp_path, monkeypatch):
-    """A rank far from alpha: the untrained second adapter once gave the very outputs of the first."""
+    """A rank far from alpha: the untrained second adapter once gave the first's very outputs."""
     values = {**given["01_lora_roberta"], "lora_rank": 32, "lora_alpha": 1, "seeds": [0]}
     done = run(tmp_path, cache, "01_lora_roberta", values)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Parameters that fit their type but not the model or the data: refused by name, value and what there is."""
+"""Parameters that fit their type but not the model or data: refused with name, value and choice."""
 
 from __future__ import annotations
 

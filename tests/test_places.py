@@ -1,4 +1,4 @@
-"""Whatever the place: other kernels, settings, variables and folder names change nothing that a notebook shows."""
+"""Other kernels, settings, variables and folder names change nothing that a notebook shows."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ run.finish()
 
 
 def make_checkout(root: Path) -> Path:
-    """The package beside one tiny notebook: every folder of the project follows from its own place."""
+    """The package beside one tiny notebook: each folder of the project follows from its place."""
     shutil.copytree(paths.PACKAGE, root / "hw2_utils", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "notebooks").mkdir()
     cells = [
@@ -121,7 +121,7 @@ FOREIGN = json.dumps({"argv": ["/bin/false"], "display_name": "Python 3", "langu
 
 @pytest.mark.slow
 def test_a_kernel_of_the_same_name_elsewhere_is_not_started(checkout, plain, tmp_path):
-    """A foreign one in the home folder, preferred to the environment's; two broken ones on the path."""
+    """A foreign one in the home folder that comes first; two broken ones on the path."""
     kernel(tmp_path / "home" / ".local" / "share" / "jupyter", FOREIGN)
     broken = [kernel(tmp_path / "one", "{broken"), kernel(tmp_path / "two", "[]")]
     preferred = {
@@ -205,7 +205,7 @@ ODD_CLASSES = [r"$\input{x}$", "a_b^c%#&~{}", "שלום", "x" * 150]
 
 
 def run_real(tmp_path: Path, notebook: str, **given: object) -> Path:
-    """Runs a committed notebook where every folder has an odd name; nothing of the names is executed."""
+    """Runs a committed notebook where every folder has an odd name; no name is executed."""
     place = tmp_path / ODD_NAME
     out = place / "out"
     words = []

@@ -1,4 +1,4 @@
-"""What readers see and use in a notebook: menus where they can choose, a static view where they can't."""
+"""What readers see and use in a notebook: menus where they can choose, else a static view."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""The frame of predictions: in the data's order, and the majority's against scikit-learn's dummy."""
+"""The frame of predictions: in the data's order; the majority's against scikit-learn's dummy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts, scores, greedy text, verdicts and calibration, against plain one-at-a-time computations."""
+"""Prompts, scores, greedy text, verdicts and calibration, against plain sums one at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ STATEMENTS = [
     "4 + 4 = 16.",
     "Sharks are mammals.",
     "Mount Everest is the tallest mountain on Earth.",
-    "The Great Pyramid of Giza is located in Egypt, a country in the north-east of the African continent.",
+    "The Great Pyramid of Giza is located in Egypt, "
+    "a country in the north-east of the African continent.",
     "Honey that is kept dry and closed can last for many years without going bad.",
     "An octopus has three hearts.",
 ]
@@ -68,7 +69,7 @@ def few_shot() -> list[str]:
 
 
 def plain_score(lm: prompting.LanguageModel, prompt: str, answer: str) -> float:
-    """One full forward pass over prompt and answer, the whole log softmax, the answer's tokens added up."""
+    """One forward pass over prompt and answer, whole log softmax, the answer's tokens added up."""
     import torch
 
     context = lm.tokenizer(prompt.rstrip())["input_ids"]
@@ -152,7 +153,8 @@ def test_scores_and_accuracy_equal_the_harness(
 ) -> None:
     if "HW2_HARNESS" not in os.environ:
         pytest.skip(
-            "HW2_HARNESS is not set: benchmarks/requirements-harness.txt says how to get lm-evaluation-harness"
+            "HW2_HARNESS is not set: benchmarks/requirements-harness.txt says how to get "
+            "lm-evaluation-harness"
         )
     monkeypatch.setattr(
         "sys.path", [*sys.path, os.environ["HW2_HARNESS"], str(ROOT / "benchmarks")]
@@ -442,7 +444,7 @@ def test_calibration_removes_a_leaning(rows: list[tuple[float, float]], leaning:
 # -------------------------------------------------------------------------------------- loading
 @pytest.fixture(scope="session")
 def phi_folder(lm: prompting.LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """phi-1_5's architecture at reduced size with its quirks: float16 weights, no bos or eos in config."""
+    """phi-1_5's architecture, smaller, with its quirks: float16 weights, no bos, eos in config."""
     import torch
     from transformers import PhiConfig, PhiForCausalLM
 

@@ -1,4 +1,4 @@
-"""Question types: the rules against their examples, arbitrary text, hand labels, counts by reading."""
+"""Question types: the rules against their examples, any text, hand labels, counts by reading."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from hw2_utils.errors import InputError
 
 LABELS_FILE = Path(__file__).parents[1] / "data" / "question_types" / "labels.csv"
 USE_FILE = LABELS_FILE.with_name("labels_use.csv")
-# The four types that the data set asks for, and those that a handful of its questions can be argued into.
+# The four types that the data set asks for, and those that a handful of its questions can be argued
+# into.
 FOUND_TYPES = {"positional_reasoning", "counting", "color", "object_recognition"}
 ARGUABLE_TYPES = {"attribute", "utility_affordance", "scene_recognition"}
 
@@ -98,7 +99,8 @@ def test_rules_table_shows_every_rule_in_order():
     ]
 
 
-# One line a case of the decision table: what must win over what, and spellings that people really type.
+# One line a case of the decision table: what must win over what, and spellings that people really
+# type.
 @pytest.mark.parametrize(
     ("question", "expected"),
     [
@@ -245,7 +247,8 @@ def test_spellings_lead_to_keywords_and_spare_other_words():
     assert {qt.SPELLINGS[odd] for odd in ("colur", "clour", "collour", "colors", "colour")} == {
         "color"
     }
-    # By hand: "ab" has 2 deletions, 1 swap, 2 x 25 real replacements, 3 x 26 insertions of which 2 coincide.
+    # By hand: "ab" has 2 deletions, 1 swap, 2 x 25 real replacements, 3 x 26 insertions of which 2
+    # coincide.
     assert len(qt.one_edit_away("ab")) == 2 + 1 + 50 + (78 - 2) + 1
 
 
@@ -398,7 +401,7 @@ def test_examples_of_the_rules_are_no_labelled_questions(real):
     }
 
 
-# By a careful reading of the same 3,343 questions, made without this module; and its strict reading.
+# By a careful reading of the same 3,343 questions, made without the module; and its strict reading.
 @pytest.mark.parametrize(
     ("bare_support", "positional", "recognition"),
     [("positional_reasoning", 2098, 129), ("object_recognition", 1625, 602)],

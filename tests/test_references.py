@@ -1,4 +1,4 @@
-"""Reference outputs: true weights have them, random ones under a true id don't; verdicts on record."""
+"""Reference outputs: true weights have them, random ones under a true id don't; verdicts kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTML report over records made through the package's own functions: what a parser and a browser see."""
+"""The HTML report over records made by the package: what a parser and a browser see."""
 
 import base64
 import json
@@ -23,8 +23,10 @@ ROOT = Path(__file__).resolve().parents[1]
 CAPTION = 'Two bars, "quoted" & <b>bold</b>.'
 HOSTILE = """<p>HARMLESS-TEXT</p><script>window.canary = 1</script>
 <img src="http://example.invalid/a.png" onerror="window.canary = 2">
-<a href="javascript:window.canary = 3" id="link">LINK-TEXT</a><iframe src="http://example.invalid/b"></iframe>
-<meta http-equiv="refresh" content="0; url=http://example.invalid/c"><svg onload="window.canary = 4"></svg>
+<a href="javascript:window.canary = 3" id="link">LINK-TEXT</a>\
+<iframe src="http://example.invalid/b"></iframe>
+<meta http-equiv="refresh" content="0; url=http://example.invalid/c">\
+<svg onload="window.canary = 4"></svg>
 <style>@import url("http://example.invalid/d.css"); body { display: none }</style>
 <form action="http://example.invalid/e"></form>
 <link rel="stylesheet" href="http://example.invalid/f.css"><base href="http://example.invalid/">
@@ -32,7 +34,7 @@ HOSTILE = """<p>HARMLESS-TEXT</p><script>window.canary = 1</script>
 
 
 def executed_notebook(png):
-    """As papermill leaves one: Markdown with a formula, and an output of each kind that could do harm."""
+    """As papermill leaves one: Markdown with a formula, an output of each kind that could harm."""
     kinds = ("text/html", "text/markdown", "text/plain", "text/latex")
     display = [v4.new_output("display_data", {kind: HOSTILE}) for kind in kinds]
     script = {"application/javascript": "window.canary = 5", "text/plain": "SCRIPT-AS-TEXT"}
@@ -120,7 +122,10 @@ def change_record(folder, **values):
 
 @pytest.fixture(scope="module")
 def profile_dir(tmp_path_factory):
-    """01 complete, 02 out of date, 03 failed after a complete run, 04 before a record began, the others not run."""
+    """01 complete, 02 out of date, 03 failed after a complete run.
+
+    04 failed before a record began, the others not run.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "RUNS", tmp_path_factory.mktemp("runs with blanks"))
         patch.delenv("HW2_RUNNER", raising=False)
@@ -243,7 +248,10 @@ def test_pages_up_to_date_are_not_converted_again(profile_dir):
         runs.add_notebook(source.parent)
         os.utime(source, (1e9, 1e9))  # a copied run keeps its times: they say nothing
 
-    code = "import sys; from hw2_utils import report; report.write('sample'); print('nbconvert' in sys.modules)"
+    code = (
+        "import sys; from hw2_utils import report; report.write('sample'); "
+        "print('nbconvert' in sys.modules)"
+    )
 
     def write():
         return subprocess.run(

@@ -38,7 +38,7 @@ NAMES = ("03_vqa_resnet_sbert", "05_question_types")
 
 
 def write_notebook(name: str, cell: str = CELL) -> None:
-    """A notebook of two code cells, its parameters and `cell`, in the folder that the tests took for notebooks."""
+    """A notebook of two code cells, parameters and `cell`, in the tests' folder of notebooks."""
     cells = [
         {
             "cell_type": "code",

@@ -1,5 +1,7 @@
-"""The real sample chain, once, by the command that people use, from a folder with a blank and an umlaut in its name;
-then what must hold of its records."""
+"""The real sample chain, once, by the command that people use; then what must hold of its records.
+
+It runs in a folder with a blank and an umlaut in its name.
+"""
 
 import json
 import os
@@ -171,7 +173,10 @@ def test_every_comparison_has_its_baselines_and_intervals(chain):
 
 @pytest.mark.parametrize(("name", "n_layers"), [("01_lora_roberta", 6), ("02_lora_tinybert", 2)])
 def test_parameters_equal_a_hand_computation(chain, name, n_layers):
-    """MiniLM by hand: embeddings, layers of width 384 and 1,536, pooler, head of three classes; LoRA on query and value."""
+    """MiniLM by hand, with LoRA on query and value.
+
+    Embeddings, layers of width 384 and 1,536, pooler, head of three classes.
+    """
     rows = pd.DataFrame(record(chain / name)["metrics"])
     value = rows[rows["split"] == "train"].groupby(["method", "name"])["value"].first()
     embeddings = (30522 + 512 + 2) * 384 + 2 * 384

@@ -1,4 +1,4 @@
-"""The sample's drawn rooms: made from their seeds, in DAQUAR's layout, and no more to be guessed than DAQUAR."""
+"""The sample's drawn rooms: made from their seeds, in DAQUAR's layout, no easier to guess."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_one_text_has_different_answers(vqa: daquar.Vqa) -> None:
 
 
 def test_the_courses_files_follow_from_the_published_ones(vqa: daquar.Vqa) -> None:
-    """The course's recipe: cut off the image, keep the 30 most frequent answers, split by the image lists."""
+    """The course's recipe: cut off the image, keep the 30 top answers, split by the image lists."""
     raw = raw_pairs()
     top = {answer for answer, _ in Counter(raw["answer"]).most_common(N_CLASSES)}
     assert top == set(vqa.classes)

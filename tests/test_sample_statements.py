@@ -1,4 +1,4 @@
-"""The sample's statements: made from their source, balanced, and not to be told apart by their words."""
+"""The sample's statements: made from their source, balanced, not to be told apart by words."""
 
 from __future__ import annotations
 

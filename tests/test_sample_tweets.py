@@ -1,4 +1,4 @@
-"""The sample tweets: made again byte for byte, in TweetEval's layout, without leaks between splits."""
+"""The sample tweets: made again byte for byte, in TweetEval's layout, no leaks between splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The statement reader: what it accepts, what it refuses, and that it changes nothing that it reads."""
+"""The statement reader: what it accepts, what it refuses; it changes nothing that it reads."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_sha256_is_of_the_bytes(tmp_path: Path) -> None:
     assert data.sha256 != statements.read(written(tmp_path, GOOD)).sha256
 
 
-# Any character but NUL and the surrogates; two statements that differ in spacing alone count as one.
+# Any character but NUL and the surrogates; statements that differ in spacing alone count as one.
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip)
 TEXTS = st.lists(TEXT, min_size=2, max_size=12, unique_by=lambda text: " ".join(text.split()))
 

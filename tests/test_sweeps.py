@@ -20,7 +20,9 @@ def sweep(tmp_path: Path, text: str) -> sweeps.Sweep:
 def test_a_grid_is_every_combination_with_every_seed(tmp_path):
     found = sweep(
         tmp_path,
-        "notebook: 01_lora_roberta\nfixed: {epochs: 2}\ngrid: {lora_rank: [4, 8], learning_rate: [0.001, 0.01]}\n"
+        "notebook: 01_lora_roberta\n"
+        "fixed: {epochs: 2}\n"
+        "grid: {lora_rank: [4, 8], learning_rate: [0.001, 0.01]}\n"
         "seeds: [0, 7]\n",
     )
     assert (found.name, found.notebook) == ("ranks", "01_lora_roberta")
@@ -92,7 +94,8 @@ def test_code_in_a_sweep_file_is_not_run(tmp_path):
     with pytest.raises(InputError, match="can't be read"):
         sweep(
             tmp_path,
-            f'notebook: !!python/object/apply:os.system ["touch {tmp_path}/canary"]\nrows: [{{}}]\n',
+            f'notebook: !!python/object/apply:os.system ["touch {tmp_path}/canary"]\n'
+            "rows: [{}]\n",
         )
     assert not (tmp_path / "canary").exists()
 

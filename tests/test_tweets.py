@@ -329,7 +329,8 @@ def test_real_tweets():
 def test_a_csv_with_splits_is_read_as_written(tmp_path):
     path = tmp_path / "own.csv"
     path.write_text(
-        'Label,text,split\nspam,"win, now",train\nham,"so\n""long""",train\nnews,x,val\nspam,y,test\n',
+        'Label,text,split\nspam,"win, now",train\nham,"so\n""long""",train\n'
+        "news,x,val\nspam,y,test\n",
         encoding="utf-8",
     )
     data = tweets.read(path)
