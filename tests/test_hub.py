@@ -1,4 +1,7 @@
-"""Model files are held against their pins, local folders against what may be loaded, downloads against their hash."""
+"""Model files are held against their pins, downloads against their hash.
+
+Local folders are held against what may be loaded.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,8 @@ def pin_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pin(
         folder.parent,
         monkeypatch,
-        f'[models."mine"]\nproject_folder = "{folder}"\nrevision = "1"\n[models."mine".sha256]\n{hashes}',
+        f'[models."mine"]\nproject_folder = "{folder}"\nrevision = "1"\n'
+        f'[models."mine".sha256]\n{hashes}',
     )
 
 
@@ -444,7 +448,8 @@ from hw2_utils import hub
 from hw2_utils.errors import Hw2Error
 try:
     model = hub.fetch_model("someone/small")
-    print(model.verified, model.revision, hub.data_path("hub:someone/small").is_dir(), sorted(model.sha256))
+    data_is_there = hub.data_path("hub:someone/small").is_dir()
+    print(model.verified, model.revision, data_is_there, sorted(model.sha256))
 except Hw2Error as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
@@ -452,7 +457,10 @@ except Hw2Error as error:
 
 
 def fetch(server: Hub, **variables: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own, like the command line: the hub's client reads the environment when it is imported."""
+    """In a process of its own, like the command line.
+
+    The hub's client reads the environment when it is imported.
+    """
     env = {
         **environment(server.folder, server.url, server.folder / "caches"),
         "HF_HUB_DOWNLOAD_TIMEOUT": "1",

@@ -1,4 +1,4 @@
-"""Time and memory of a block against what is known to have been allocated, in a process of its own."""
+"""Time and memory of a block against what is known to be allocated, in a process of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ ALLOCATE = """
 import sys
 import numpy as np
 from hw2_utils import timing
-before = np.ones(int(sys.argv[2]) * 2**17)  # float64: 2^17 are 1 MiB; freed before the block, so no part of its peak
+# float64: 2^17 are 1 MiB; freed before the block, so no part of its peak
+before = np.ones(int(sys.argv[2]) * 2**17)
 del before
 with timing.measure("cpu") as memory:
     block = np.ones(int(sys.argv[1]) * 2**17)
