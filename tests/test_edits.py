@@ -22,6 +22,15 @@ pytestmark = pytest.mark.slow  # each edit is a process of its own
 VQA, TWEETS = ["03", "04"], ["01", "02"]
 RECORDS = ["01", "02", "03", "04", "05", "06"]
 TRAINED = ["finetune", "fusion"]
+ENCODED = ["encoders", *VQA]
+
+# Cells' longer texts and replacements.
+TAIL_OF_TRAIN = "{**data.splits, 'train': data.splits['train'].tail(9)}"
+LOWER_CASE = 'frames["train"]["question"] = frames["train"]["question"].str.lower()\n'
+ZEROED_BY_LOOP = "for v in images.values():\n    v[:] = 0\n"
+ZEROED_BY_LIST = "[v.fill(0) for v in images.values()]\n"
+MOON = '("The moon is made of cheese.", "False")'
+
 EDITS: list[tuple[str, str, str, list[str]]] = [  # file, what is there, what comes instead, changes
     # ---- the package: what is computed
     ("predictions", "scores.argmax(axis=1)", "scores.argmin(axis=1)", [*TRAINED, *RECORDS]),
@@ -39,12 +48,12 @@ EDITS: list[tuple[str, str, str, list[str]]] = [  # file, what is there, what co
     ("prompting", '" True", " False"', '" true", " false"', ["prompting", "06"]),
     ("timing", "MIB = 2**20", "MIB = 10**6", [*TRAINED, "prompting", *RECORDS[:4], "06"]),
     # ---- encoders and pictures
-    ("encoders", 'interpolation="bicubic", crop', 'interpolation="nearest", crop', ["encoders", *VQA]),
-    ("encoders", "v2.ToImage(),", "v2.RandomHorizontalFlip(1.0), v2.ToImage(),", ["encoders", *VQA]),
-    ("encoders", 'interpolation: str = "bilinear"', 'interpolation: str = "bicubic"', ["encoders", *VQA]),
-    ("encoders", "N_TEXTS = 32", "N_TEXTS = 16", ["encoders", *VQA]),
-    ("pictures", "exif_transpose(image)", "mirror(image)", ["encoders", *VQA, "05"]),
-    ("pictures", '"white"', '"black"', ["encoders", *VQA, "05"]),
+    ("encoders", 'interpolation="bicubic", crop', 'interpolation="nearest", crop', ENCODED),
+    ("encoders", "v2.ToImage(),", "v2.RandomHorizontalFlip(1.0), v2.ToImage(),", ENCODED),
+    ("encoders", 'interpolation: str = "bilinear"', 'interpolation: str = "bicubic"', ENCODED),
+    ("encoders", "N_TEXTS = 32", "N_TEXTS = 16", ENCODED),
+    ("pictures", "exif_transpose(image)", "mirror(image)", [*ENCODED, "05"]),
+    ("pictures", '"white"', '"black"', [*ENCODED, "05"]),
     # ---- readers
     ("daquar", ".lower()", ".upper()", [*VQA, "05"]),
     ("tweets", "random_state=seed", "random_state=seed + 1", TWEETS),
@@ -68,17 +77,17 @@ EDITS: list[tuple[str, str, str, list[str]]] = [  # file, what is there, what co
     ("paths", "import os", "import os, re", []),
     ("progress", "delay=2", "delay=3", []),
     # ---- cells: what is computed
-    ("03", "fusion.training_frames(run, data)", "{**data.splits, 'train': data.splits['train'].tail(9)}", ["03"]),
-    ("03", 'classes = data.classes', 'frames["train"]["question"] = frames["train"]["question"].str.lower()\nclasses = data.classes', ["03"]),
-    ("03", 'assert all(np.isfinite', 'for v in images.values():\n    v[:] = 0\nassert all(np.isfinite', ["03"]),
-    ("03", 'assert all(np.isfinite', '[v.fill(0) for v in images.values()]\nassert all(np.isfinite', ["03"]),
+    ("03", "fusion.training_frames(run, data)", TAIL_OF_TRAIN, ["03"]),
+    ("03", "classes = data.classes", f"{LOWER_CASE}classes = data.classes", ["03"]),
+    ("03", "assert all(np.isfinite", f"{ZEROED_BY_LOOP}assert all(np.isfinite", ["03"]),
+    ("03", "assert all(np.isfinite", f"{ZEROED_BY_LIST}assert all(np.isfinite", ["03"]),
     ("04", "nn.ReLU()", "nn.Tanh()", ["04"]),
     ("03", "folds: int = 0", "folds: int = 5", ["03"]),
     ("01", "lora_rank: int = 8", "lora_rank: int = 4", ["01"]),
     ("lora", '== "rslora"', '== "dora"', ["01", "02"]),
     ("lora", "LORA_PLUS_RATIO = 16", "LORA_PLUS_RATIO = 8", ["01", "02"]),
     ("06", "removesuffix", "removeprefix", ["06"]),
-    ("06", '("The moon is made of cheese.", "False")', '("The moon is made of dust.", "False")', ["06"]),
+    ("06", MOON, MOON.replace("cheese", "dust"), ["06"]),
     ("06", 'NOTHING = ["N/A", "", "[MASK]"]', 'NOTHING = ["N/A"]', ["06"]),
     ("06", 'STYLES = ["short", "few_shot", "expert"]', 'STYLES = ["short", "few_shot"]', ["06"]),
     ("05", "run.finish()", "rows = rows[:1]\nrun.finish()", ["05"]),
@@ -105,7 +114,8 @@ sys.path.insert(0, os.getcwd())
 def measured(file):
     from hw2_utils import keys
     looked_at = f"{file}*" if file and file.isdigit() else "0*"  # no notebook reads another's code
-    notebooks = {f.name[:2]: keys.notebook_code(f) for f in sorted(Path("notebooks").glob(looked_at))}
+    files = sorted(Path("notebooks").glob(looked_at))
+    notebooks = {f.name[:2]: keys.notebook_code(f) for f in files}
     modules = {m: keys.package_code([m]) for m in ("finetune", "fusion", "prompting", "encoders")}
     return {**modules, **notebooks}
 

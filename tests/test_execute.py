@@ -1,4 +1,4 @@
-"""The strict runner on a tiny notebook in a checkout of its own: exit codes, messages, what stays, what ends."""
+"""The strict runner on a tiny notebook in its own checkout: exit codes, messages, what stays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from hw2_utils import execute, paths
 from hw2_utils.errors import InputError
 
 NAME = "05_question_types"  # a name that the profile knows; its section there is empty
-PARAMETERS = "profile: str = 'sample'\nrun_dir: str = ''\nvqa_dir: str = ''\nseeds: list = []\nstop: str = ''"
+PARAMETERS = (
+    "profile: str = 'sample'\nrun_dir: str = ''\nvqa_dir: str = ''\n"
+    "seeds: list = []\nstop: str = ''"
+)
 CELL = """
 import os, time
 from pathlib import Path
@@ -27,8 +30,11 @@ import pandas as pd
 from hw2_utils import runs
 from hw2_utils.errors import InputError
 run = runs.start("05_question_types", globals())
-run.add_predictions(pd.DataFrame({"id": ["a"], "split": "test", "method": "majority", "seed": None, "label": "x", "prediction": "x",
-                                  "log_probs": None}), file="majority", classes=["x", "y"])
+predictions = pd.DataFrame({
+    "id": ["a"], "split": "test", "method": "majority", "seed": None,
+    "label": "x", "prediction": "x", "log_probs": None,
+})
+run.add_predictions(predictions, file="majority", classes=["x", "y"])
 run.add_metrics([{"method": "majority", "name": "accuracy", "value": 1.0}])
 """
 STOP = """
@@ -44,7 +50,7 @@ if stop == "sleep":
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package beside one tiny notebook: every folder of the project follows from the package's own place."""
+    """The package beside one tiny notebook: each folder of the project follows from its place."""
     root = tmp_path_factory.mktemp("checkout")
     shutil.copytree(paths.PACKAGE, root / "hw2_utils", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "notebooks").mkdir()
@@ -102,7 +108,10 @@ def test_bad_parameters_exit_2_and_no_kernel_starts(checkout, tmp_path, words, m
 
 @pytest.mark.slow
 def test_complete_then_failed_then_input_error(checkout, tmp_path):
-    """One folder through its life: the complete run survives each failure, the last failure is kept with its notebook."""
+    """One folder through its life: the complete run survives each failure.
+
+    The last failure is kept with its notebook.
+    """
     out, failed = tmp_path / "out", tmp_path / "out.failed"
     done = run(checkout, "--out", str(out))
     assert done.returncode == 0 and done.stdout.strip() == str(out), done.stderr
@@ -145,7 +154,7 @@ def test_complete_then_failed_then_input_error(checkout, tmp_path):
 
 
 def state(pid: int) -> str:
-    """R, S, … of a process; "" when it is gone; Z is a dead one that its parent hasn't asked about."""
+    """R, S, … of a process; "" when it is gone; Z is dead and its parent hasn't asked yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:

@@ -1,4 +1,7 @@
-"""The assignment's own path: its architectures by their real names, through a server on loopback; weights are random."""
+"""The assignment's own path: its architectures by their real names, from a server on loopback.
+
+The weights are random.
+"""
 
 from __future__ import annotations
 
@@ -130,9 +133,13 @@ from hw2_utils import hub, profiles
 from hw2_utils.errors import Hw2Error
 found = {}
 tables = profiles.load("full")
-for name in [t[k] for t in tables.values() for k in t if profiles.is_model(k)] + [tables["all"]["tweets_dir"]]:
+models = [table[k] for table in tables.values() for k in table if profiles.is_model(k)]
+for name in [*models, tables["all"]["tweets_dir"]]:
     try:
-        found[name] = hub.data_path(name).name if name.startswith("hub:") else hub.fetch_model(name).verified
+        if name.startswith("hub:"):
+            found[name] = hub.data_path(name).name
+        else:
+            found[name] = hub.fetch_model(name).verified
     except Hw2Error as error:
         found[name] = str(error)
 print(json.dumps(found))
@@ -141,7 +148,10 @@ print(json.dumps(found))
 
 @slow
 def test_with_the_real_pins_the_served_files_are_refused(served: Path) -> None:
-    """Where a hash is pinned; no public one was found for the others: those are held against the hub's own, and say so."""
+    """Where a hash is pinned; the others are held against the hub's own, and say so.
+
+    No public hash was found for those.
+    """
     caches = served / "refused"
     with loopback_hub.serve(served) as server:
         env = {
@@ -190,7 +200,7 @@ def small_vqa(folder: Path, n_images: dict[str, int]) -> Path:
 
 
 def run(served: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command with the server beside it, and no other network where this machine lets a test take it away."""
+    """A command with the server beside it, and no other network where a test may take it away."""
     can_cut = (
         subprocess.run([*NO_NETWORK, "true"], capture_output=True, check=False).returncode == 0
     )
@@ -241,7 +251,8 @@ def outcome(served: Path) -> dict[str, subprocess.CompletedProcess[str]]:
             "16",
         ],
     }
-    # small data make runs of one's own; placed as the profile's, 05 finds 03's and 04's, and 02 finds 01's
+    # small data make runs of one's own; placed as the profile's, 05 finds 03's and 04's, and 02
+    # finds 01's
     return {
         name: run(
             served, "run", name, "--profile", "full", *words, "--out", str(folder_of(served, name))
@@ -329,7 +340,7 @@ def test_a_cpu_runs_one_seed_and_says_so(served: Path, outcome) -> None:
 
 @slow
 def test_nothing_but_the_pinned_files_was_asked_for(served: Path, outcome) -> None:
-    """The server is also the proxy of every process, so that it would have seen a request for another host."""
+    """The server is every process's proxy too: it would have seen a request for another host."""
     requests = [
         line.split() for line in (served / "requests.log").read_text(encoding="utf-8").splitlines()
     ]
