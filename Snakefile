@@ -8,8 +8,8 @@ from hw2_utils import parameters, paths, profiles, sweeps
 PROFILE = config.get("profile", "sample")
 EXPECTED_S = profiles.load(PROFILE)["expected_s"]
 RUN = f"{shlex.quote(sys.executable)} -m hw2_utils run"
-# The engine tells PyTorch how many it may use; on a cluster, cores a job.
-THREADS = workflow.cores or 4
+# The engine tells PyTorch how many it may use; on a cluster, the cores of a job.
+THREADS = int(config.get("threads", 2))
 
 
 def stamp(notebook):

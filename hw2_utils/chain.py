@@ -93,6 +93,8 @@ def _snakemake(profile: str, cores: int, sweep: Path | None, slurm: bool) -> int
     command += ["--snakefile", paths.ROOT / "Snakefile", "--directory", paths.RUNS]
     command += ["--jobs" if slurm else "--cores", str(cores), "--nolock", "--quiet", "all"]
     command += ["--workflow-profile", engine_profile, "--config", f"profile={profile}"]
+    if not slurm:  # there a job has cores of its own, not a share of this machine's
+        command.append(f"threads={cores}")
     environment = {**os.environ, "PYTHONPATH": str(paths.ROOT)}
     environment[paths.SWEEP] = str(sweep.resolve()) if sweep else ""
     # in our own process group: what kills the group leaves no engine behind to meet a next chain
