@@ -42,15 +42,16 @@ NOTEBOOK = argument("notebook", metavar="NOTEBOOK")
 PROFILE = argument("--profile", choices=profiles.NAMES, default="sample")
 
 
+PARAMETERS = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
+TABLE = argument("file", metavar="FILE.csv", help="'-' reads standard input")
+
+
 @command(
     NOTEBOOK,
     PROFILE,
     argument(
         "-p",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
+        **PARAMETERS,
         dest="parameters",
         help="a parameter; VALUE is JSON where the default isn't a string",
     ),
@@ -88,7 +89,27 @@ def _chain(args: argparse.Namespace) -> None:
     chain.run(args.profile, cores=args.cores, sweep=args.sweep, slurm=args.slurm)
 
 
-@command(argument("file", metavar="FILE.csv", help="'-' reads standard input"))
+@command(
+    argument("run_dir", type=Path, metavar="RUN_DIR", help="a run of 01, 02, 03 or 04"),
+    TABLE,
+    argument("--method", metavar="M", help="default: the headline method of those kept"),
+    argument("--seed", type=int, metavar="N", help="default: the first"),
+    argument(
+        "-p",
+        **PARAMETERS,
+        dest="moved",
+        help="where a model or the data lies now, if outside the project: text_model FOLDER",
+    ),
+)
+def _predict(args: argparse.Namespace) -> None:
+    """Add prediction and a p_CLASS column a class to a CSV, by a model that a run has kept."""
+    from hw2_utils import predict
+
+    options = {"method": args.method, "seed": args.seed, "moved": dict(args.moved)}
+    predict.predict(args.run_dir, args.file, **options)
+
+
+@command(TABLE)
 def _question_type(args: argparse.Namespace) -> None:
     """Add a column question_type to a CSV with a column question."""
     from hw2_utils import datafiles, question_types

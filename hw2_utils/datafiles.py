@@ -258,16 +258,22 @@ def read_table(source: Path | str, columns: Mapping[str, set[str]], *, optional:
     return Table(where, header, places, rows)
 
 
-def write_table(table: Table, added: Mapping[str, Sequence[str]]) -> None:
-    """Prints a table as CSV in UTF-8, its fields verbatim, with columns added on the right.
-
-    Raises InputError where the table has one of these columns already, or two columns of one name.
-    """
-    names = Counter(name.strip().lower() for name in [*table.header, *added])
+def check_added(table: Table, added: Iterable[str]) -> None:
+    """Raises InputError where a table has one of these columns already, or two of one name."""
+    there = [name.strip().lower() for name in table.header]
+    names = Counter([*there, *{name.lower() for name in added}])  # classes may differ in case alone
     twice = ", ".join(name for name, count in names.items() if name and count > 1)
     what = f"more than one column {twice} once {', '.join(added)} is added"
     todo = "rename one of them; nothing is overwritten"
     require(not twice, what, where=table.where, todo=todo)
+
+
+def write_table(table: Table, added: Mapping[str, Sequence[str]]) -> None:
+    """Prints a table as CSV in UTF-8, its fields verbatim, with columns added on the right.
+
+    Raises InputError for what `check_added` refuses.
+    """
+    check_added(table, added)
     left = [table.header, *(fields for _, fields in table.records)]
     right = [list(added), *zip(*added.values(), strict=True)]
     rows = [[*known, *new] for known, new in zip(left, right, strict=True)]

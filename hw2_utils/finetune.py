@@ -6,6 +6,7 @@ Recipe, seeds and order of the data are the same for both.
 from __future__ import annotations
 
 import copy
+import json
 import math
 import re
 import tempfile
@@ -485,11 +486,12 @@ def fine_tune(
     learning_rate: Rate,
     method: str,
     seed: int,
+    keep: bool,
 ) -> dict[str, Any]:
     """One training of one method and seed.
 
-    Returns counts of parameters, times, the learning curve, predictions on val and test, and the
-    size on disk.
+    Returns counts of parameters, times, the learning curve, predictions on val and test, the size
+    on disk, and, to `keep` what was trained, the files that `load` reads.
     """
     tok = tokenizer(model)
     network = with_lora(classifier(model, classes=classes, seed=seed), peft_config)
@@ -509,20 +511,45 @@ def fine_tune(
     return {
         **counts,
         **trained,
-        **save_cost(network),
+        **save(network, model, keep=keep),
         "eval_time_s": evaluation.time_s,
         "predictions": pd.concat(frames),
     }
 
 
-def save_cost(network: nn.Module) -> dict[str, float]:
-    """Size and seconds of one save: with PEFT the adapter and the head alone, else all weights."""
+def save(network: nn.Module, model: Model, *, keep: bool) -> dict[str, Any]:
+    """Size and seconds of one save: with PEFT the adapter and the head alone, else all weights.
+
+    To `keep` them, also the saved files by name.
+    """
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         network.save_pretrained(folder)
         seconds = time.perf_counter() - begin
-        size = sum(p.stat().st_size for p in Path(folder).rglob("*.safetensors"))
-    return {"save_time_s": seconds, "checkpoint_mib": size / timing.MIB}
+        weights = [*Path(folder).glob("*.safetensors")]
+        size = sum(file.stat().st_size for file in weights)
+        kept = [*weights, *Path(folder).glob("*.json")] if keep else []
+        files = {file.name: file.read_bytes() for file in kept}
+    if adapter := files.get("adapter_config.json"):  # no folder of this machine's
+        config = {**json.loads(adapter), "base_model_name_or_path": model.id}
+        files["adapter_config.json"] = json.dumps(config, indent=2, sort_keys=True).encode()
+    return {"save_time_s": seconds, "checkpoint_mib": size / timing.MIB, **files}
+
+
+def load(model: Model, folder: Path, *, classes: Sequence[str]) -> nn.Module:
+    """A trained classifier from the files that were kept of it, the adapter's or the whole one's.
+
+    Raises InputError for files that don't load.
+    """
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    with explained("the trained model doesn't load", where=folder, todo="run the notebook again"):
+        if (folder / "adapter_config.json").is_file():
+            return PeftModel.from_pretrained(classifier(model, classes=classes, seed=0), folder)
+        return AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype="float32", trust_remote_code=False
+        )
 
 
 def training_memory(
@@ -584,9 +611,9 @@ def run_methods(
     *,
     classes: Sequence[str],
 ) -> pd.DataFrame:
-    """Trains each (method, seed) as one part; predictions and costs go on record.
+    """Trains each (method, seed) as one part; predictions, costs and adapters go on record.
 
-    Returns the learning curves: step, loss, method, seed.
+    So do whole models where `save_models` asks for them. Returns the learning curves: step, loss, method, seed.
     """
     recipe, curves = _recipe(run), []
     if cut := n_truncated(splits["train"], tokenizer(model), max_length=recipe.max_length):
@@ -594,13 +621,16 @@ def run_methods(
     common = {"model": model, "splits": splits, "recipe": recipe, "classes": classes}
     for method, (peft_config, learning_rate) in methods.items():
         common |= {"peft_config": peft_config, "learning_rate": learning_rate, "method": method}
+        common["keep"] = peft_config is not None or run.settings.save_models
         results = {}
         for seed in run.settings.seeds:
             inputs = {**common, "seed": seed}
             result = run.part(f"{method} {seed}", fine_tune, inputs, measured=True)
+            file = f"{method}-seed{seed}"
+            for name in [name for name in result if isinstance(result[name], bytes)]:
+                run.keep_model(f"{file}/{name}", result.pop(name))
             results[seed] = result
             curves.append(result["curve"].assign(method=method, seed=seed))
-            file = f"{method}-seed{seed}"
             run.add_predictions(result["predictions"], file=file, classes=classes)
             if result["timing_note"]:
                 run.note(f"{method}, seed {seed}: {result['timing_note']}")

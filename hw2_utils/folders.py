@@ -21,6 +21,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from hw2_utils import paths
 from hw2_utils.errors import Hw2Error, InputError, disk_explained, explained, require
+from hw2_utils.hub import file_sha256
 
 STAMP = ".done"  # the workflow engine's, made after a run's folder is in place: an empty file
 # What a run's folder may hold, where no record with checksums says so more exactly.
@@ -30,9 +31,9 @@ _ALWAYS = re.compile(
 )
 _LISTED = re.compile(
     r"notebook\.ipynb|tables/[^/]+\.(csv|txt)|figures/[^/]+\.(pdf|png|txt)"
-    r"|predictions/[^/]+\.parquet"
+    r"|predictions/[^/]+\.parquet|models/([^/]+/)?[^/]+\.(safetensors|json)"
 )
-_FOLDERS = ("tables", "figures", "predictions", ".ipynb_checkpoints")
+_FOLDERS = re.compile(r"tables|figures|predictions|\.ipynb_checkpoints|models(/[^/]+)?")
 # Only we make these names. The version before this made the short ones, and so may anybody: a date
 # has six digits too.
 _ASIDE = re.compile(r"\.old-[0-9a-f]{32}")
@@ -54,11 +55,7 @@ def checksums(folder: Path) -> dict[str, str]:
     """
     files = {f.relative_to(folder).as_posix(): f for f in sorted(folder.rglob("*")) if f.is_file()}
     left_out = (".", "result.json", "part.json")
-    return {name: _sha256(f) for name, f in files.items() if not name.startswith(left_out)}
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return {name: file_sha256(f) for name, f in files.items() if not name.startswith(left_out)}
 
 
 def write_sealed(path: Path, record: Mapping[str, Any]) -> None:
@@ -126,15 +123,14 @@ def foreign_files(folder: Path) -> list[str]:
     return list(islice(_foreign(folder, listed if isinstance(listed, dict) else {}), 5))
 
 
-def _foreign(folder: Path, listed: Mapping[str, str]) -> Iterator[str]:
+def _foreign(folder: Path, listed: Mapping[str, str], inside: str = "") -> Iterator[str]:
     """Names that aren't a run's, or that a record with checksums doesn't list."""
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-        if entry.name in _FOLDERS and entry.is_dir(follow_symlinks=False):
-            inside = sorted(os.scandir(entry.path), key=lambda e: e.name)
-            named = [(f"{entry.name}/{e.name}", e) for e in inside]
-        else:
-            named = [(entry.name, entry)]
-        yield from (name for name, e in named if not _is_a_runs(name, e, listed))
+    for entry in sorted(os.scandir(folder / inside), key=lambda e: e.name):
+        name = f"{inside}{entry.name}"
+        if _FOLDERS.fullmatch(name) and entry.is_dir(follow_symlinks=False):
+            yield from _foreign(folder, listed, f"{name}/")
+        elif not _is_a_runs(name, entry, listed):
+            yield name
 
 
 def _is_a_runs(name: str, entry: os.DirEntry[str], listed: Mapping[str, str]) -> bool:
@@ -144,7 +140,7 @@ def _is_a_runs(name: str, entry: os.DirEntry[str], listed: Mapping[str, str]) ->
         return entry.stat().st_size == 0
     if not _LISTED.fullmatch(name):
         return bool(_ALWAYS.fullmatch(name))
-    return not listed or name in listed or _sha256(Path(entry)) in listed.values()
+    return not listed or name in listed or file_sha256(Path(entry)) in listed.values()
 
 
 def is_run(folder: Path) -> bool:

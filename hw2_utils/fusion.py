@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import safetensors.torch
 import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state
@@ -18,6 +19,7 @@ from hw2_utils.errors import Hw2Error, explained, require
 from hw2_utils.predictions import majority_baseline, prediction_frame
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import SimpleNamespace
 
     from hw2_utils.datafiles import Dataset
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 # A classifier by its sizes: network(image_dim, question_dim, hidden_dim, n_classes), which takes
 # (image, question); a dimension of 0 leaves that branch out.
 Network = Callable[[int, int, int, int], nn.Module]
+
+KEPT = "fusion"  # the method whose trained networks are kept
+KEPT_FILE = f"{KEPT}.safetensors"  # parameters [S, ...] by name, in the order of the run's seeds
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ def train(
     `build()` makes a fresh network whose forward takes (image, question). The networks' parameters
     are stacked along a first dimension S, one of each seed. Returns `log_probs`: for val and test
     float32 [S, n, n_classes]; `curve`: a frame (epoch, seed, train_loss, val_loss, val_accuracy);
-    `params_total`, of one network. Each seed's result is that of training it alone, up to float
+    `params`, those kept, by name; `params_total`, of one network. Each seed's result is that of training it alone, up to float
     rounding. Raises Hw2Error for a validation loss that isn't finite.
     """
     params, forward = _stacked(build, seeds, device)
@@ -156,6 +161,7 @@ def train(
     scores = {name: _log_probs(shared, best.params, data[name]) for name in ("val", "test")}
     return {
         "log_probs": {name: score.cpu().numpy() for name, score in scores.items()},
+        "params": {name: stack.cpu().contiguous() for name, stack in best.params.items()},
         "params_total": sum(stacked[0].numel() for stacked in params.values()),
         "curve": pd.concat(curve, ignore_index=True),
     }
@@ -338,7 +344,10 @@ def fit(
     hidden_dim: int,
     **recipe: Any,
 ) -> dict[str, Any]:
-    """One method trained with all its seeds: what `train` returns, its time, and predictions."""
+    """One method trained with all its seeds: what `train` returns, its time, and predictions.
+
+    The parameters of the method that `predict` and `ask` use are kept, as a safetensors file.
+    """
     with timing.memory_explained(recipe["batch_size"]), timing.timed(recipe["device"]) as clock:
         result = train(lambda: network(*dims, hidden_dim, len(classes)), data, **recipe)
     predictions = [
@@ -349,7 +358,9 @@ def fit(
         for i, seed in enumerate(recipe["seeds"])
     ]
     times = {"train_time_s": clock.time_s, "timing_note": clock.note}
-    return {**result, **times, "predictions": pd.concat(predictions)}
+    params = result.pop("params")
+    kept = {KEPT: safetensors.torch.save(params)} if method == KEPT else {}
+    return {**result, **times, **kept, "predictions": pd.concat(predictions)}
 
 
 def run_methods(run: Run, network: Network, embedded: Embedded) -> pd.DataFrame:
@@ -403,6 +414,8 @@ def _run_method(
         **training_options(run.settings),
     }
     result = run.part(f"{method}, all seeds", fit, inputs, measured=True)
+    if method == KEPT:
+        run.keep_model(KEPT_FILE, result[KEPT])
     if result["timing_note"]:
         run.note(f"{method}: {result['timing_note']}")
         run.disturbed.append(method)
@@ -415,18 +428,27 @@ def _run_method(
 
 
 def answer_probabilities(
-    run: Run, network: Network, embedded: Embedded, *, image: np.ndarray, question: np.ndarray
-) -> pd.Series:
-    """The probability of each class as the answer to one question about one picture.
+    network: Network,
+    file: Path,
+    settings: SimpleNamespace,
+    *,
+    classes: Sequence[str],
+    seed: int,
+    image: np.ndarray,
+    question: np.ndarray,
+) -> np.ndarray:
+    """Probabilities float32 [n, n_classes] of the answers to questions about pictures.
 
-    Takes their vectors, float32 [1, d_image] and [1, d_question].
-    The first seed's network is trained for it, for at most 15 epochs.
+    Takes their vectors, float32 [n, d_image] and [n, d_question], and the `file` of a run with
+    these settings that holds its trained networks. Nothing is trained.
     """
-    scale, options = run.settings.image_scale, training_options(run.settings)
-    data = tensors(embedded, image_scale=scale)
-    vectors = _scaled(image, scale), _unit(question)
-    data["test"] = Split(*map(torch.from_numpy, vectors), torch.tensor([-1]))  # no label is known
-    options["seeds"], options["epochs"] = options["seeds"][:1], min(options["epochs"], 15)
-    sizes = *embedded.dims, options.pop("hidden_dim"), len(embedded.classes)
-    trained = train(lambda: network(*sizes), data, **options)
-    return pd.Series(np.exp(trained["log_probs"]["test"][0, 0]), index=list(embedded.classes))
+    what, todo = "the trained network doesn't load", "run the notebook again"
+    with explained(what, where=file, todo=todo):
+        stacked = safetensors.torch.load_file(file)
+        place = list(settings.seeds).index(seed)
+        trained = network(image.shape[1], question.shape[1], settings.hidden_dim, len(classes))
+        trained.load_state_dict({name: stack[place] for name, stack in stacked.items()})
+    vectors = _scaled(image, settings.image_scale), _unit(question)
+    with torch.inference_mode():
+        logits = trained.eval()(*map(torch.from_numpy, vectors))
+    return torch.softmax(logits, -1).numpy()

@@ -18,8 +18,8 @@ from typing import Any
 from hw2_utils import paths, profiles
 from hw2_utils.errors import explained, require
 
-# These say where a run lies or what it runs on; all others change what a run's numbers are.
-PLACES = ("profile", "run_dir", "device")
+# These say where a run lies, what it runs on or what it keeps; all others change its numbers.
+PLACES = ("profile", "run_dir", "device", "save_models")
 RANGES = {  # of numbers: smallest (beside the default) and largest
     "batch_size": (0, 65_536),
     "epochs": (0, 10_000),

@@ -36,8 +36,8 @@ def part(
 
     The key holds the content of the inputs, the code of `function` and of what it reads, and the
     libraries' versions; a part whose times or memory are reported also names the machine
-    (`measured_on`). `function` returns a dict of plain values and frames; the result also has the
-    part's name as `part`. `HW2_FRESH=1` computes it again.
+    (`measured_on`). `function` returns a dict of plain values, frames and bytes (such as weights);
+    the result also has the part's name as `part`. `HW2_FRESH=1` computes it again.
     Raises Hw2Error for an input that can't be hashed, naming it, and where nothing can be written.
     """
     key = {
@@ -63,13 +63,14 @@ def read(folder: Path) -> dict[str, Any]:
     import pandas as pd
 
     about = _about(folder)
-    frames = {}
+    beside = {}
     for file, sha256 in about["files"].items():
         data = (folder / file).read_bytes()
         if hashlib.sha256(data).hexdigest() != sha256:
             raise Hw2Error(f"{file} isn't what was written", where=folder)
-        frames[Path(file).stem] = pd.read_parquet(io.BytesIO(data))
-    return {**about["values"], **frames, "part": folder.name}
+        is_frame = file.endswith(".parquet")
+        beside[Path(file).stem] = pd.read_parquet(io.BytesIO(data)) if is_frame else data
+    return {**about["values"], **beside, "part": folder.name}
 
 
 def _about(folder: Path) -> dict[str, Any]:
@@ -128,7 +129,10 @@ def _write(label: str, result: Mapping[str, Any], beside: Path) -> None:
     frames = {name: value for name, value in result.items() if hasattr(value, "to_parquet")}
     for name, frame in frames.items():
         frame.to_parquet(beside / f"{name}.parquet", index=False)
-    values = {name: value for name, value in result.items() if name not in frames}
+    contents = {name: value for name, value in result.items() if isinstance(value, bytes)}
+    for name, content in contents.items():
+        (beside / f"{name}.bin").write_bytes(content)
+    values = {n: value for n, value in result.items() if n not in frames and n not in contents}
     about = {"schema": SCHEMA, "label": label, "values": values, "files": folders.checksums(beside)}
     folders.write_sealed(beside / "part.json", about)
 
@@ -196,6 +200,7 @@ def is_part(folder: Path) -> bool:
         return False
     with suppress(FileNotFoundError):  # another process has just moved it
         files = list(folder.iterdir())
-        named = all(f.name.startswith("part.json") or f.suffix == ".parquet" for f in files)
+        kinds = (".parquet", ".bin")
+        named = all(f.name.startswith("part.json") or f.suffix in kinds for f in files)
         return named and all(f.is_file() and not f.is_symlink() for f in files)
     return False

@@ -43,3 +43,10 @@ def short(path: Path | str) -> str:
         if path.is_relative_to(base):
             return str(Path(name) / path.relative_to(base))
     return f"…/{path.name}"
+
+
+def whole(shortened: str) -> Path:
+    """The path that `short` made this of, or one of that name in the project."""
+    first, _, rest = shortened.partition("/")
+    bases = {"runs": RUNS, "data": DATA}
+    return bases[first] / rest if first in bases else ROOT / shortened

@@ -190,6 +190,18 @@ class Run:
             figure.savefig(self.folder / "figures" / f"{name}.{suffix}", metadata=extra)
         self._write_caption("figures", name, caption)
 
+    def keep_model(self, name: str, content: bytes) -> None:
+        """Keeps a file of a trained model, such as "lora-seed0/adapter_config.json"."""
+        file = self.folder / "models" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+    @property
+    def kept_models(self) -> Path:
+        """The folder of the trained models, also when the run is complete and in its place."""
+        place = self.folder if self.folder.exists() else self.run_dir
+        return place / "models"
+
     def _write_caption(self, kind: str, name: str, caption: str) -> None:
         (self.folder / kind / f"{name}.txt").write_text(caption + "\n", encoding="utf-8")
 
@@ -355,7 +367,10 @@ class Damaged(InputError):
 
 @dataclass(frozen=True)
 class Record:
-    """A complete run, read back: `files` holds all that it wrote, as it was written."""
+    """A complete run, read back: `files` holds what it wrote, but for the trained models.
+
+    Those are checked too, and stay in `folder`, since they can be large.
+    """
 
     folder: Path
     data: Mapping[str, Any]
@@ -438,9 +453,13 @@ def _read(place: Path, folder: Path, notebook: str, profile: str | None) -> Reco
     its_profile = run["parameters"]["profile"]
     fits = profile in (None, its_profile)
     need(fits, f"the run has profile {its_profile}, wanted is {profile}")
-    files = {name: _bytes(place / name) for name in data["files"]}
-    for name, content in files.items():
-        same = hashlib.sha256(content).hexdigest() == data["files"][name]
+    files = {}
+    for name, sha256 in data["files"].items():
+        if name.startswith("models/"):
+            same = _sha256(place / name) == sha256
+        else:
+            files[name] = _bytes(place / name)
+            same = hashlib.sha256(files[name]).hexdigest() == sha256
         need(same, f"{name} is missing or isn't what the run wrote", Damaged)
     return Record(folder, data, files, run["id"], notebook)
 
@@ -460,6 +479,12 @@ def _bytes(file: Path) -> bytes:
     with suppress(OSError):
         return file.read_bytes()
     return b""
+
+
+def _sha256(file: Path) -> str:
+    with suppress(OSError):
+        return hub.file_sha256(file)
+    return ""
 
 
 def _how_to_run(notebook: str, profile: str | None) -> str:

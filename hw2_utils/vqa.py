@@ -177,11 +177,21 @@ def ask(
 ) -> None:
     """Shows a picture (an id of the data, or a file) and the five likeliest answers to a question.
 
-    `towers`: the encoders of pictures and of questions.
+    `towers`: the encoders of pictures and of questions. It answers by the first seed's network, as
+    the run has trained it.
     """
     file = image_paths.get(picture, Path(picture))
     image, _ = encoders.embed(towers[0], [file])  # (1, d_image)
     words, _ = encoders.embed(towers[1], [question])  # (1, d_question)
-    answers = fusion.answer_probabilities(run, network, embedded, image=image, question=words)
+    probabilities = fusion.answer_probabilities(
+        network,
+        run.kept_models / fusion.KEPT_FILE,
+        run.settings,
+        classes=embedded.classes,
+        seed=run.settings.seeds[0],
+        image=image,
+        question=words,
+    )
+    answers = pd.Series(probabilities[0], index=list(embedded.classes))
     plots.answer_bars(file, answers.nlargest(5), title=f"{picture}: {question}")
     plt.show()

@@ -107,6 +107,8 @@ def takes(name: str, default: Any) -> str:
         return "whole numbers from 0 on, each once"
     if isinstance(default, list):
         return "names, each once"
+    if isinstance(default, bool):
+        return "`true`, `false`"
     if isinstance(default, str):
         return ""
     # the numbers that `parameters.check` takes; a test holds them against it
