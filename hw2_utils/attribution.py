@@ -1,7 +1,7 @@
 """Which tokens of a text mattered to a trained classifier, by occlusion.
 
 Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks" (arXiv 1311.2901):
-what matters is hidden, a piece at a time, and the drop of the prediction's probability is looked at.
+pieces of the input are hidden in turn, and the drop of the prediction's probability is looked at.
 """
 
 from __future__ import annotations

@@ -613,7 +613,8 @@ def run_methods(
 ) -> pd.DataFrame:
     """Trains each (method, seed) as one part; predictions, costs and adapters go on record.
 
-    So do whole models where `save_models` asks for them. Returns the learning curves: step, loss, method, seed.
+    So do whole models where `save_models` asks for them. Returns the learning curves: step, loss,
+    method, seed.
     """
     recipe, curves = _recipe(run), []
     if cut := n_truncated(splits["train"], tokenizer(model), max_length=recipe.max_length):

@@ -138,8 +138,9 @@ def train(
     `build()` makes a fresh network whose forward takes (image, question). The networks' parameters
     are stacked along a first dimension S, one of each seed. Returns `log_probs`: for val and test
     float32 [S, n, n_classes]; `curve`: a frame (epoch, seed, train_loss, val_loss, val_accuracy);
-    `params`, those kept, by name; `params_total`, of one network. Each seed's result is that of training it alone, up to float
-    rounding. Raises Hw2Error for a validation loss that isn't finite.
+    `params`, those kept, by name; `params_total`, of one network. Each seed's result is that of
+    training it alone, up to float rounding. Raises Hw2Error for a validation loss that isn't
+    finite.
     """
     params, forward = _stacked(build, seeds, device)
     # of a batch for each seed: [S, b, d] -> [S, b, C]; of one split for all: [n, d] -> [S, n, C]

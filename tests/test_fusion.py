@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from hw2_utils import fusion
+from hw2_utils.errors import InputError
 
 CLASSES = ["bed", "chair", "table"]
 RECIPE = {
@@ -119,15 +120,32 @@ def test_cross_validation_holds_each_question_once_apart_by_picture_and_never_lo
     )  # the pictures show the answer
 
 
-def test_the_answer_to_a_question_is_that_of_the_first_seeds_network(data):
-    settings = SimpleNamespace(**RECIPE, hidden_dim=8, image_scale=0.5, seeds=[3, 0])
-    run = SimpleNamespace(settings=settings)
-    asked = data.frames["test"].iloc[5]
-    image, question = data.images[asked["image_id"]], data.questions[asked["question"]]
-    found = fusion.answer_probabilities(
-        run, Network, data, image=image[None], question=question[None]
-    )
+def test_answers_to_questions_are_those_of_the_kept_network_of_a_seed(data, tmp_path):
+    recipe = {**RECIPE, "hidden_dim": 8, "seeds": [3, 0]}
+    settings = SimpleNamespace(**recipe, image_scale=0.5)
     parts = fusion.tensors(data, image_scale=0.5)
-    whole = fusion.train(lambda: Network(5, 4, 8, 3), parts, seeds=[3], **RECIPE)
-    assert list(found.index) == CLASSES and found.sum() == pytest.approx(1, abs=1e-5)
-    np.testing.assert_allclose(found, np.exp(whole["log_probs"]["test"][0, 5]), atol=1e-5)
+    frames = {
+        name: frame.rename(columns={"answer": "label"}) for name, frame in data.frames.items()
+    }
+    trained = fusion.fit(Network, (5, 4), parts, frames, method="fusion", classes=CLASSES, **recipe)
+    file = tmp_path / fusion.KEPT_FILE
+    file.write_bytes(trained["fusion"])
+    test = data.frames["test"]
+    image = np.stack([data.images[i] for i in test["image_id"]])
+    question = np.stack([data.questions[q] for q in test["question"]])
+    for seed in (3, 0):
+        found = fusion.answer_probabilities(
+            Network, file, settings, classes=CLASSES, seed=seed, image=image, question=question
+        )
+        expected = trained["predictions"].query("split == 'test' and seed == @seed")
+        np.testing.assert_allclose(found, np.exp(np.stack(expected["log_probs"])), atol=1e-5)
+        assert np.asarray(CLASSES)[found.argmax(axis=1)].tolist() == [*expected["prediction"]]
+    blind = fusion.fit(
+        Network, (0, 4), parts, frames, method="question_only", classes=CLASSES, **recipe
+    )
+    assert not any(isinstance(value, bytes) for value in blind.values())
+    file.write_bytes(b"no weights")
+    with pytest.raises(InputError, match="doesn't load(.|\n)*run the notebook again"):
+        fusion.answer_probabilities(
+            Network, file, settings, classes=CLASSES, seed=3, image=image, question=question
+        )

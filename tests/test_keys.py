@@ -615,7 +615,7 @@ def test_numberless_modules_hand_no_number_to_a_training():
     inputs |= {"recipe": recipe, "classes": ["negative", "positive"], "learning_rate": 1e-3}
     config = LoraConfig(task_type=TaskType.SEQ_CLS, r=2)
     with Watch() as watch:
-        finetune.fine_tune(**inputs, peft_config=config, method="lora", seed=0)
+        finetune.fine_tune(**inputs, peft_config=config, method="lora", seed=0, keep=True)
     assert_all_counts(watch, "finetune")
     assert {"predictions", "timing"} <= watch.ran and "hub" in watch.ran
 

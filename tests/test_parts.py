@@ -72,6 +72,25 @@ def test_the_order_of_keyword_arguments_is_nothing():
     assert done()["part"] == parts.part("full 0", compute, dict(reversed(INPUTS.items())))["part"]
 
 
+def weigh(seed: int) -> dict[str, object]:
+    return {"loss": 0.5, "adapter_config.json": b"{}", "weights": bytes([seed]) * 1000}
+
+
+def test_bytes_are_kept_as_files_and_held_against_their_checksum(place, capsys):
+    first = parts.part("lora 0", weigh, {"seed": 7})
+    assert first == {**weigh(7), "part": first["part"]} == parts.part("lora 0", weigh, {"seed": 7})
+    folder = place / first["part"]
+    names = {"part.json", "adapter_config.json.bin", "weights.bin"}
+    assert {file.name for file in folder.iterdir()} == names and parts.is_part(folder)
+    (row,) = parts.list_parts()
+    assert row["status"] == "kept" and row["bytes"] > 1000
+    (folder / "weights.bin").write_bytes(b"others")
+    assert parts.list_parts()[0]["status"] == "damaged"
+    assert parts.part("lora 0", weigh, {"seed": 7}) == first
+    assert "weights.bin isn't what was written" in capsys.readouterr().out
+    assert len(parts.prune(set())) == 2 and not list(place.iterdir())
+
+
 def test_a_part_is_computed_again_when_asked(monkeypatch, capsys, place):
     for fresh in ("0", "1", "1"):
         monkeypatch.setenv("HW2_FRESH", fresh)

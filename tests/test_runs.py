@@ -95,6 +95,7 @@ def complete(notebook: str = "05_question_types", **changed: object) -> runs.Run
     run.add_predictions(predictions(), file="fusion", classes=["bed", "lamp"])
     run.add_metrics([ROW])
     run.table("results", run.metrics_frame(), caption="Accuracy.")
+    run.keep_model("lora-seed0/adapter_model.safetensors", b"weights")
     figure, _ = plt.subplots(figsize=(1, 1))
     run.figure("bars", figure, caption="Bars.")
     plt.close(figure)
@@ -445,6 +446,7 @@ def test_no_flipped_bit_is_believed():
         ".pdf",
         ".parquet",
         ".ipynb",
+        ".safetensors",
     }
     for file in files:
         data = file.read_bytes()
@@ -461,7 +463,13 @@ def test_no_flipped_bit_is_believed():
 
 @pytest.mark.parametrize(
     "name",
-    ["predictions/fusion.parquet", "tables/results.csv", "figures/bars.txt", "figures/bars.pdf"],
+    [
+        "predictions/fusion.parquet",
+        "tables/results.csv",
+        "figures/bars.txt",
+        "figures/bars.pdf",
+        "models/lora-seed0/adapter_model.safetensors",
+    ],
 )
 @pytest.mark.parametrize("how", ["another run's", "emptied", "gone", "a folder"])
 def test_a_file_that_the_run_did_not_write_is_refused(name, how):
@@ -487,6 +495,20 @@ def test_files_that_the_record_does_not_list_are_not_read():
     (run_dir / "tables" / "mine.csv").write_text("a,b\n")
     record = runs.load(run_dir, notebook="05_question_types")
     assert len(record.predictions) == 4 and "tables/mine.csv" not in record.files
+
+
+def test_trained_models_are_checked_and_not_held():
+    run = runs.start("05_question_types", namespace())
+    run.keep_model("fusion.safetensors", b"weights")
+    assert run.kept_models == run.folder / "models"
+    run.add_predictions(predictions(), file="fusion", classes=["bed", "lamp"])
+    run.add_metrics([ROW])
+    run.finish()
+    assert (run.kept_models / "fusion.safetensors").read_bytes() == b"weights"
+    assert run.kept_models == run.run_dir / "models"  # a cell that is run later finds them there
+    record = runs.load(run.run_dir, notebook="05_question_types")
+    name = "models/fusion.safetensors"
+    assert name in record.data["files"] and name not in record.files
 
 
 def test_a_large_record_is_read_in_a_moment():

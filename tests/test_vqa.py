@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from torch import nn
@@ -195,6 +196,11 @@ def test_a_question_is_asked_about_a_picture_of_the_data_or_a_file(
         encoded.append((encoder, *items))
         return vectors[encoder], None
 
+    parts = fusion.tensors(embedded, image_scale=0.5)
+    trained = fusion.train(lambda: Network(5, 4, 8, 3), parts, seeds=[0], device="cpu", **RECIPE)
+    safetensors.torch.save_file(trained["params"], tmp_path / fusion.KEPT_FILE)
+    run.kept_models = tmp_path
+    monkeypatch.setattr(fusion, "train", None)  # asking trains nothing
     monkeypatch.setattr(encoders, "embed", embed)
     monkeypatch.setattr(plt, "show", lambda: drawn.append(plt.gcf()))
     plots.style()
