@@ -75,6 +75,8 @@ EDITS: list[tuple[str, str, str, list[str]]] = [  # file, what is there, what co
     ("fusion", "def _unit(", "# a comment\n\n\n\ndef _unit(", []),
     ("fusion", '"""One pass, each seed', '"""One turn, each seed', []),
     ("paths", "import os", "import os, re", []),
+    ("predict", "import ast", "import ast, math", []),
+    ("attribution", "import numpy as np", "import math, numpy as np", []),
     ("progress", "delay=2", "delay=3", []),
     # ---- cells: what is computed
     ("03", "fusion.training_frames(run, data)", TAIL_OF_TRAIN, ["03"]),
@@ -103,6 +105,7 @@ EDITS: list[tuple[str, str, str, list[str]]] = [  # file, what is there, what co
     ("03", "plots.style()", 'plots.style()\nplt.close("all")', []),
     ("03", "# each (n, hidden_dim)", "# (n, hidden_dim) each", []),
     ("03", "import numpy as np", "import numpy as np\nimport textwrap", []),
+    ("01", 'tweet=splits["test"]', 'tweet=splits["val"]', []),
     ("05", "run.finish()", "run.finish()\nprint('done')", []),
     ("06", "plt.show()", "%time plt.show()", []),
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 It runs in a folder with a blank and an umlaut in its name.
 """
 
+import io
 import json
 import os
 import re
@@ -144,6 +145,26 @@ def test_metrics_are_those_of_the_predictions(chain, name):
             )
             checked += 1
     assert checked > 4
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), [("01_lora_roberta", "lora+lr5e-3"), ("04_vqa_clip", "fusion")]
+)
+def test_predict_says_what_the_run_said_of_its_test_split(chain, project, tmp_path, name, method):
+    """tests/test_predict.py has the other two notebooks' methods, each with each seed."""
+    if name == "04_vqa_clip":
+        table = pd.read_csv(project / "data" / "sample" / "daquar" / "new_data_test.csv")
+    else:
+        lines = project / "data" / "sample" / "tweet_eval" / "sentiment" / "test_text.txt"
+        table = pd.DataFrame({"text": lines.read_text(encoding="utf-8").split("\n")[:-1]})
+    table.to_csv(tmp_path / "table.csv", index=False)
+    done = command(project, "predict", str(chain / name), str(tmp_path / "table.csv"))
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    found = pd.read_csv(io.StringIO(done.stdout), dtype={"prediction": str})
+    rows = predictions(chain / name).query("split == 'test' and method == @method and seed == 0")
+    assert found["prediction"].tolist() == rows["prediction"].tolist()
+    shares = found[[f"p_{c}" for c in record(chain / name)["classes"]]]
+    np.testing.assert_allclose(shares, np.exp(np.stack(rows["log_probs"])), atol=1e-5)
 
 
 def test_every_comparison_has_its_baselines_and_intervals(chain):
