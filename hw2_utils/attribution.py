@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 def occlusion(
     network: nn.Module, tok: PreTrainedTokenizerBase, text: str, *, max_length: int, device: str
-) -> tuple[np.ndarray, list[tuple[str, float]]]:
-    """Probabilities [n_classes] of a text, and each of its tokens with its drop.
+) -> tuple[np.ndarray, pd.Series]:
+    """Probabilities [n_classes] of a text, and the drop of each of its tokens (the index).
 
     The drop is that of the predicted class's probability where the mask token stands in the
     token's place, or the unknown token (padding, where a tokenizer has neither). A negative one
@@ -40,9 +40,8 @@ def occlusion(
     texts = [ids, *([*ids[:i], hidden, *ids[i + 1 :]] for i in places)]
     whole, *without = np.exp(finetune.log_probs(network, {"input_ids": texts}, tok, device=device))
     predicted = whole.argmax()
-    drops = [float(whole[predicted] - scores[predicted]) for scores in without]
-    tokens = [tok.decode([ids[i]]).strip() for i in places]
-    return whole, list(zip(tokens, drops, strict=True))
+    drops = [whole[predicted] - scores[predicted] for scores in without]
+    return whole, pd.Series(drops, [tok.decode([ids[i]]).strip() for i in places], dtype=float)
 
 
 def show(run: Run, model: Model, tweet: str, *, classes: Sequence[str]) -> None:
@@ -52,11 +51,15 @@ def show(run: Run, model: Model, tweet: str, *, classes: Sequence[str]) -> None:
         return
     tok, ending = finetune.tokenizer(model), f"-seed{run.settings.seeds[0]}"
     options = {"max_length": run.settings.max_length, "device": run.settings.device}
-    probabilities, drops = {}, {}
+    probabilities, of_tokens = {}, {}
     folders = run.kept_models.glob(f"*{ending}")
     for method, folder in sorted((folder.name.removesuffix(ending), folder) for folder in folders):
         network = finetune.load(model, folder, classes=classes)
-        probabilities[method], drops[method] = occlusion(network, tok, tweet, **options)
-    frame = pd.DataFrame.from_dict(probabilities, orient="index", columns=list(classes))
-    plots.occlusions(frame, drops, title=tweet)
+        shares, drops = occlusion(network, tok, tweet, **options)
+        probabilities[method], of_tokens[method] = shares, drops.to_numpy()
+    plots.occlusions(
+        pd.DataFrame(probabilities, index=list(classes)),
+        pd.DataFrame(of_tokens, index=drops.index),
+        title=tweet,
+    )
     plt.show()

@@ -162,7 +162,7 @@ def train(
     scores = {name: _log_probs(shared, best.params, data[name]) for name in ("val", "test")}
     return {
         "log_probs": {name: score.cpu().numpy() for name, score in scores.items()},
-        "params": {name: stack.cpu().contiguous() for name, stack in best.params.items()},
+        "params": best.params,
         "params_total": sum(stacked[0].numel() for stacked in params.values()),
         "curve": pd.concat(curve, ignore_index=True),
     }
@@ -359,7 +359,7 @@ def fit(
         for i, seed in enumerate(recipe["seeds"])
     ]
     times = {"train_time_s": clock.time_s, "timing_note": clock.note}
-    params = result.pop("params")
+    params = {name: stack.cpu() for name, stack in result.pop("params").items()}
     kept = {KEPT: safetensors.torch.save(params)} if method == KEPT else {}
     return {**result, **times, **kept, "predictions": pd.concat(predictions)}
 

@@ -296,28 +296,17 @@ def answer_bars(file: Path, answers: pd.Series, *, title: str) -> Figure:
     return figure
 
 
-def occlusions(
-    probabilities: pd.DataFrame, drops: Mapping[str, Sequence[tuple[str, float]]], *, title: str
-) -> Figure:
-    """Above the probabilities of the classes (columns) by each method (a row), below the tokens.
-
-    `drops`: of each method (token, drop of what it predicts); a method is a colour.
-    """
+def occlusions(probabilities: pd.DataFrame, drops: pd.DataFrame, *, title: str) -> Figure:
+    """Above the classes' probabilities, below the tokens' drops; a column of each is a method."""
     figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH_IN, 3.6))
-    width = 0.8 / len(probabilities)
-    for i, (method, row) in enumerate(probabilities.iterrows()):
-        shift, style = (i - (len(probabilities) - 1) / 2) * width, {"color": COLOURS[i % 7]}
-        label = text(f"{method}: {row.idxmax()}", 30)
-        above.bar(np.arange(len(row)) + shift, row, width, label=label, **style)
-        heights = [drop for _, drop in drops[method]]
-        below.bar(np.arange(len(heights)) + shift, heights, width, **style)
-    tokens = [text(repr(token)[1:-1], 20) for token, _ in drops[probabilities.index[0]]]
-    above.set_xticks(range(probabilities.shape[1]), [*map(text, probabilities.columns)])
-    above.set(ylim=(0, 1), ylabel="probability")
+    bars = {"rot": 0, "ylim": (0, 1), "ylabel": "probability"}
+    names = {method: text(f"{method}: {top}", 30) for method, top in probabilities.idxmax().items()}
+    probabilities.rename(text).rename(columns=names).plot.bar(ax=above, **bars)
     above.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    below.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=6)
-    below.axhline(0, color="grey", lw=0.8)
-    below.set_ylabel("drop without it")
+    if len(drops):
+        tokens = [text(repr(token)[1:-1], 20) for token in drops.index]
+        drops.set_axis(tokens).plot.bar(ax=below, legend=False, ylabel="drop without it")
+        below.tick_params(axis="x", labelsize=6)
     lines = "\n".join(text(line, 120) for line in textwrap.wrap(title, 110))
     figure.suptitle(lines, fontsize=8, parse_math=False)
     figure.tight_layout()

@@ -101,16 +101,10 @@ def predict(
     transformers.utils.logging.disable_progress_bar()
     warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to each other
     trained = Trained(run_dir, method=method, seed=seed, moved=moved or {})
-    columns = COLUMNS[trained.record.notebook]
-    table = datafiles.read_table(source, columns)
     names = [f"p_{name}" for name in trained.classes]
+    table = datafiles.read_table(source, COLUMNS[trained.record.notebook])
     datafiles.check_added(table, ["prediction", *names])
-    todo = "add a row for each text or question"
-    require(table.records, "there is nothing below the first row", where=table.where, todo=todo)
-    given = {column: table.header[place].strip().lower() for column, place in table.places.items()}
-    rows = table.rows().rename(columns=given)
-    for column in given.values():
-        datafiles.refuse_empty(rows, column)
+    rows = _rows(table)
     if trained.record.notebook in TWEETS:
         probabilities = tweet_probabilities(trained, rows)
     else:
@@ -119,6 +113,17 @@ def predict(
     predictions = [trained.classes[i] for i in probabilities.argmax(axis=1)]
     shares = {name: [f"{p:.6f}" for p in probabilities[:, i]] for i, name in enumerate(names)}
     datafiles.write_table(table, {"prediction": predictions, **shares})
+
+
+def _rows(table: datafiles.Table) -> pd.DataFrame:
+    """The wanted columns under the names that they have; none of them may be empty."""
+    todo = "add a row for each text or question"
+    require(table.records, "there is nothing below the first row", where=table.where, todo=todo)
+    given = {column: table.header[place].strip().lower() for column, place in table.places.items()}
+    rows = table.rows().rename(columns=given)
+    for column in given.values():
+        datafiles.refuse_empty(rows, column)
+    return rows
 
 
 # ----------------------------------------------------------------------------------------- the run

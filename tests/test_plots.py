@@ -130,6 +130,11 @@ def test_texts_above_pictures_and_tokens_are_shown(drawn, tmp_path):
     figure, axes = plt.subplots()
     plots.token_strip(axes, [(name, 0.5) for name in HOSTILE], title=HOSTILE[6])
     drawn(figure)
+    shares = pd.DataFrame({"lora": 1 / len(HOSTILE)}, index=HOSTILE)
+    for drops in (shares, shares.head(0)):  # a text may have no tokens but special ones
+        figure = plots.occlusions(shares, drops, title=HOSTILE[0])
+        assert shown(figure.axes[0].get_xticklabels())[0] == HOSTILE[0]
+        drawn(figure)
 
 
 def test_seeds_stand_as_open_circles_below_their_own_point():

@@ -303,14 +303,14 @@ def test_a_tokens_drop_is_that_of_the_text_with_the_mask_in_its_place(tweets, en
     tok = finetune.tokenizer(model)
     options = {"max_length": 16, "device": "cpu"}
     shares, drops = attribution.occlusion(network, tok, "awful good tea", **options)
-    assert [token for token, _ in drops] == ["awful", "good", "tea"]
+    assert list(drops.index) == ["awful", "good", "tea"]
     predicted = shares.argmax()
-    for text, (_, drop) in zip(
+    for text, drop in zip(
         ("[MASK] good tea", "awful [MASK] tea", "awful good [MASK]"), drops, strict=True
     ):
         masked, _ = attribution.occlusion(network, tok, text, **options)
         assert drop == pytest.approx(shares[predicted] - masked[predicted], abs=1e-6)
-    assert attribution.occlusion(network, tok, "", **options)[1] == []
+    assert attribution.occlusion(network, tok, "", **options)[1].empty
 
 
 def test_the_explorer_shows_each_kept_method(whole, encoder, monkeypatch, capsys):
