@@ -98,6 +98,7 @@ def predict(
 
     Raises InputError for a run without this model, and with file and row for what can't be read.
     """
+    transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     warnings.simplefilter("ignore", FutureWarning)  # of the libraries, to each other
     trained = Trained(run_dir, method=method, seed=seed, moved=moved or {})
