@@ -311,3 +311,24 @@ def test_new_weights_that_lora_would_leave_at_random_are_named(kind, tmp_path):
     assert refused.value.todo.endswith(f": {', '.join(NAMED_SAVE[kind])}")
     network = finetune.classifier(model, classes=CLASSES, seed=0)
     assert finetune.with_lora(network, lora(save=NAMED_SAVE[kind]))
+
+
+@pytest.mark.parametrize("adapted", [True, False], ids=["adapter", "whole"])
+@pytest.mark.parametrize("kind", [*OWN_TARGETS, *NAMED_TARGETS, *NAMED_SAVE])
+def test_what_is_kept_of_a_training_loads_as_it_was(kind, adapted, tmp_path):
+    model = hub.fetch_model(str(saved(tmp_path / "base", encoder(kind), tokenizer("<s> $A </s>"))))
+    network, tok = finetune.classifier(model, classes=CLASSES, seed=0), finetune.tokenizer(model)
+    if adapted:
+        targets, save = NAMED_TARGETS.get(kind, (None, NAMED_SAVE.get(kind)))
+        network = finetune.with_lora(network, lora(targets, save))
+    with torch.no_grad():  # as a training changes them
+        for weight in network.parameters():
+            weight.add_(0.1 * torch.randn_like(weight) * weight.requires_grad)
+    (tmp_path / "kept").mkdir()
+    for name, content in finetune.save(network, model, keep=True).items():
+        if isinstance(content, bytes):
+            (tmp_path / "kept" / name).write_bytes(content)
+    loaded = finetune.load(model, tmp_path / "kept", classes=CLASSES)
+    data = {"input_ids": [tok(text)["input_ids"] for text in TEXTS]}
+    found, expected = (finetune.log_probs(n, data, tok, device="cpu") for n in (loaded, network))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
