@@ -230,6 +230,17 @@ def test_folders_without_a_model_are_refused(questions, tmp_path, capsys):
         assert code == 2 and message in err, err
 
 
+def test_a_run_of_other_code_is_used_as_it_is_with_a_note(
+    tweets, encoder, tmp_path, capsys, monkeypatch
+):
+    file, model = table(tweets.test[["text"]], tmp_path / "t.csv"), ("-p", "text_model", encoder)
+    before = command(capsys, tweets.folder, file, *model)
+    monkeypatch.setattr(runs, "record_key", lambda *_: "another")
+    code, out, err = command(capsys, tweets.folder, file, *model)
+    assert (code, out) == before[:2] and "note" not in before[2]
+    assert re.match("note: the run of 02_lora_tinybert is stale: .*models are used as they", err)
+
+
 def test_a_changed_weight_is_refused(tweets, encoder, tmp_path, capsys):
     shutil.copytree(tweets.folder, tmp_path / "run")
     file = tmp_path / "run" / "models" / "lora-seed1" / "adapter_model.safetensors"
