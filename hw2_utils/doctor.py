@@ -59,7 +59,7 @@ def _checks(profile: str) -> Iterator[tuple]:
     device = timing.resolve_device("auto")
     todo = "nothing for the sample; full takes hours without"
     yield device == "cuda", f"GPU: {timing.device_name(device)}", todo, "useful"
-    todo = "only for the PDF: install TeX Live, see README.md"
+    todo = "only for the PDF: install TeX Live, see docs/full.md"
     yield shutil.which("latexmk"), "TeX (latexmk)", todo, "useful"
 
 
