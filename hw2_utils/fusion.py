@@ -154,9 +154,7 @@ def train(
         train_loss = _epoch(own_batch, params, data["train"], optimiser, generators, batch_size)
         val_loss, val_accuracy = _evaluate(shared, params, data["val"])
         best.update(epoch, val_loss, params)
-        measured = {"train_loss": train_loss, "val_loss": val_loss, "val_accuracy": val_accuracy}
-        values = {name: value.tolist() for name, value in measured.items()}
-        curve.append(pd.DataFrame({"epoch": epoch, "seed": list(seeds), **values}))
+        curve.append(_curve_rows(epoch, seeds, train_loss, val_loss, val_accuracy))
         if (epoch - best.epoch >= patience).all():
             break
     scores = {name: _log_probs(shared, best.params, data[name]) for name in ("val", "test")}
@@ -166,6 +164,19 @@ def train(
         "params_total": sum(stacked[0].numel() for stacked in params.values()),
         "curve": pd.concat(curve, ignore_index=True),
     }
+
+
+def _curve_rows(
+    epoch: int,
+    seeds: Sequence[int],
+    train_loss: torch.Tensor,
+    val_loss: torch.Tensor,
+    val_accuracy: torch.Tensor,
+) -> pd.DataFrame:
+    """An epoch's row of each seed; the measured values are [S]."""
+    measured = {"train_loss": train_loss, "val_loss": val_loss, "val_accuracy": val_accuracy}
+    values = {name: value.tolist() for name, value in measured.items()}
+    return pd.DataFrame({"epoch": epoch, "seed": list(seeds), **values})
 
 
 def _stacked(
