@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from hw2_utils import finetune, plots
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
@@ -44,11 +44,11 @@ def occlusion(
     return whole, pd.Series(drops, [tok.decode([ids[i]]).strip() for i in places], dtype=float)
 
 
-def show(run: Run, model: Model, tweet: str, *, classes: Sequence[str]) -> None:
+def show(run: Run, model: Model, tweet: str, *, classes: Sequence[str]) -> Figure | None:
     """A tweet's probabilities by each method whose model the run keeps (first seed); its tokens."""
     if not tweet.strip():
         print("there is no text: type a tweet")
-        return
+        return None
     tok, ending = finetune.tokenizer(model), f"-seed{run.settings.seeds[0]}"
     options = {"max_length": run.settings.max_length, "device": run.settings.device}
     probabilities, of_tokens = {}, {}
@@ -57,9 +57,8 @@ def show(run: Run, model: Model, tweet: str, *, classes: Sequence[str]) -> None:
         network = finetune.load(model, folder, classes=classes)
         shares, drops = occlusion(network, tok, tweet, **options)
         probabilities[method], of_tokens[method] = shares, drops.to_numpy()
-    plots.occlusions(
+    return plots.occlusions(
         pd.DataFrame(probabilities, index=list(classes)),
         pd.DataFrame(of_tokens, index=drops.index),
         title=tweet,
     )
-    plt.show()

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
+import io
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import clear_output, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
 from hw2_utils import paths
+from hw2_utils.errors import InputError
 from hw2_utils.pictures import open_image
 
 # Okabe and Ito 2008, "Color Universal Design", ordered so that neighbours differ in lightness too
@@ -332,27 +336,40 @@ def token_strip(axes: Axes, tokens: Sequence[tuple[str, float]], *, title: str) 
     axes.axis("off")
 
 
-def explore(show: Callable[..., None], **choices: Sequence[str]) -> None:
-    """Calls `show` for what a reader chooses: a menu for a list, a line to type in for a text.
+def explore(show: Callable[..., Figure | None], **choices: Sequence[str]) -> None:
+    """Shows the figure that `show` draws for what a reader chooses, and what it prints.
 
-    Under the strict runner, where nobody can choose, once with the first choices: a static view.
+    A reader gets a menu for a list and a line to type in for a text. Under the strict runner, where
+    nobody can choose, the first choices are shown once: a static view.
     """
     import ipywidgets
 
     if paths.under_runner():
-        show(
-            **{
-                name: value if isinstance(value, str) else value[0]
-                for name, value in choices.items()
-            }
-        )
-    else:
-        ipywidgets.interact(
-            show,
-            **{
-                name: ipywidgets.Text(value, continuous_update=False)
-                if isinstance(value, str)
-                else value
-                for name, value in choices.items()
-            },
-        )
+        firsts = {name: v if isinstance(v, str) else v[0] for name, v in choices.items()}
+        _show_answer(show, firsts)
+        return
+    controls = {
+        name: ipywidgets.Text(value, continuous_update=False) if isinstance(value, str) else value
+        for name, value in choices.items()
+    }
+
+    def answer(**chosen: str) -> None:
+        print("working…")
+        _show_answer(show, chosen)
+
+    ipywidgets.interact(answer, **controls)
+
+
+def _show_answer(show: Callable[..., Figure | None], chosen: Mapping[str, str]) -> None:
+    """The figure is displayed by itself: what a widget's first call flushes may be half drawn."""
+    printed, figure = io.StringIO(), None
+    try:
+        with plt.ioff(), redirect_stdout(printed):
+            figure = show(**chosen)
+    except InputError as error:  # of what was typed: the reader tries again
+        print(error, file=printed)
+    clear_output(wait=True)
+    print(printed.getvalue(), end="")
+    if figure is not None:
+        display(figure)
+        plt.close(figure)

@@ -8,15 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from hw2_utils import encoders, fusion, plots, sweep_tables, sweeps
 from hw2_utils.encoders import Encoder
+from hw2_utils.errors import require
 from hw2_utils.fusion import Embedded, Network
 from hw2_utils.sweep_tables import SweepTable
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from hw2_utils.runs import Run
 
 # Changes of the recipe, each compared with the recipe as the profile has it.
@@ -174,13 +176,17 @@ def ask(
     *,
     picture: str,
     question: str,
-) -> None:
-    """Shows a picture (an id of the data, or a file) and the five likeliest answers to a question.
+) -> Figure:
+    """A picture (an id of the data, or a file) and the five likeliest answers to a question.
 
     `towers`: the encoders of pictures and of questions. It answers by the first seed's network, as
-    the run has trained it.
+    the run has trained it. Raises InputError for a picture that isn't there and an empty question.
     """
     file = image_paths.get(picture, Path(picture))
+    some_ids = ", ".join(list(image_paths)[:5])
+    todo = f"give an id of the data ({some_ids}, …), or a picture file"
+    require(file.is_file(), f"there is no picture {picture!r}", where="picture", todo=todo)
+    require(question.strip(), "nothing is asked", where="question", todo="type a question")
     image, _ = encoders.embed(towers[0], [file])  # (1, d_image)
     words, _ = encoders.embed(towers[1], [question])  # (1, d_question)
     probabilities = fusion.answer_probabilities(
@@ -193,5 +199,4 @@ def ask(
         question=words,
     )
     answers = pd.Series(probabilities[0], index=list(embedded.classes))
-    plots.answer_bars(file, answers.nlargest(5), title=f"{picture}: {question}")
-    plt.show()
+    return plots.answer_bars(file, answers.nlargest(5), title=f"{picture}: {question}")

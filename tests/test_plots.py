@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from hw2_utils import plots
+from hw2_utils.errors import require
 
 HOSTILE = [
     r"$\input{x}$",
@@ -51,6 +52,23 @@ def test_run_without_a_reader_it_shows_the_first_choices_and_no_widget(monkeypat
     seen = []
     plots.explore(lambda kind, text: seen.append((kind, text)), kind=["a", "b"], text="x")
     assert seen == [("a", "x")]
+
+
+def test_an_explorer_shows_what_is_printed_its_figure_and_a_refusal(monkeypatch, capsys):
+    monkeypatch.setenv("HW2_RUNNER", "1")
+    displayed = []
+    monkeypatch.setattr(plots, "display", displayed.append)
+
+    def show(text: str) -> plt.Figure:
+        print("asked", text)
+        require(text != "?", "nothing is asked", where="text", todo="type one")
+        return plt.figure()
+
+    plots.explore(show, text="x")
+    assert "asked x" in capsys.readouterr().out and len(displayed) == 1
+    assert displayed[0].number not in plt.get_fignums()  # closed, so nothing shows it again
+    plots.explore(show, text="?")
+    assert "text: nothing is asked" in capsys.readouterr().out and len(displayed) == 1
 
 
 def test_a_token_strip_shows_line_ends_and_dollars_as_they_are():

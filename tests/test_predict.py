@@ -324,20 +324,18 @@ def test_a_tokens_drop_is_that_of_the_text_with_the_mask_in_its_place(tweets, en
     assert attribution.occlusion(network, tok, "", **options)[1].empty
 
 
-def test_the_explorer_shows_each_kept_method(whole, encoder, monkeypatch, capsys):
-    drawn = []
-    monkeypatch.setattr(plt, "show", lambda: drawn.append(plt.gcf()))
+def test_the_explorer_shows_each_kept_method(whole, encoder, capsys):
     run = runs.Run.__new__(runs.Run)
     run.folder, run.run_dir = whole.folder.with_name("gone"), whole.folder
     run.settings = type("Settings", (), {"seeds": [3, 1], "max_length": 16, "device": "cpu"})
     model = hub.fetch_model(str(encoder))
-    attribution.show(run, model, "awful $good$ tea " * 20, classes=SENTIMENTS)
-    above, below = drawn[0].axes
+    figure = attribution.show(run, model, "awful $good$ tea " * 20, classes=SENTIMENTS)
+    above, below = figure.axes
     names = [label.get_text().split(":")[0] for label in above.get_legend().get_texts()]
     assert names == ["full", "lora", "lora+lr1e-2"]
     totals = [sum(bar.get_height() for bar in bars) for bars in above.containers]
     assert totals == pytest.approx([1, 1, 1], abs=1e-5)
-    assert len(below.get_xticklabels()) == 14 and "tea" in drawn[0].get_suptitle().split("\n")[-1]
-    attribution.show(run, model, "  ", classes=SENTIMENTS)
-    assert "type a tweet" in capsys.readouterr().out and len(drawn) == 1
+    assert len(below.get_xticklabels()) == 14 and "tea" in figure.get_suptitle().split("\n")[-1]
+    assert attribution.show(run, model, "  ", classes=SENTIMENTS) is None
+    assert "type a tweet" in capsys.readouterr().out
     plt.close("all")

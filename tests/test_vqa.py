@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from hw2_utils import encoders, fusion, plots, sweep_tables, sweeps, vqa
+from hw2_utils.errors import InputError
 
 CLASSES = ["bed", "chair", "table"]
 RECIPE = {"epochs": 12, "batch_size": 16, "learning_rate": 0.02, "weight_decay": 1e-4}
@@ -189,7 +190,7 @@ def test_a_question_is_asked_about_a_picture_of_the_data_or_a_file(
 ):
     file = tmp_path / "room.png"
     Image.new("RGB", (8, 6)).save(file)
-    encoded, drawn = [], []
+    encoded = []
     vectors = {"image": np.eye(5, dtype=np.float32)[:1], "text": np.ones((1, 4), np.float32)}
 
     def embed(encoder, items):
@@ -202,18 +203,15 @@ def test_a_question_is_asked_about_a_picture_of_the_data_or_a_file(
     run.kept_models = tmp_path
     monkeypatch.setattr(fusion, "train", None)  # asking trains nothing
     monkeypatch.setattr(encoders, "embed", embed)
-    monkeypatch.setattr(plt, "show", lambda: drawn.append(plt.gcf()))
     plots.style()
-    for picture in ("image7", str(file)):
-        vqa.ask(
-            run,
-            Network,
-            embedded,
-            ("image", "text"),
-            {"image7": file},
-            picture=picture,
-            question="what is it",
-        )
+    about = (run, Network, embedded, ("image", "text"), {"image7": file})
+    drawn = [
+        vqa.ask(*about, picture=picture, question="what is it") for picture in ("image7", str(file))
+    ]
+    with pytest.raises(InputError, match=r"no picture 'image8'.*\n.*image7"):
+        vqa.ask(*about, picture="image8", question="what is it")
+    with pytest.raises(InputError, match="nothing is asked"):
+        vqa.ask(*about, picture="image7", question=" ")
     assert encoded == [("image", file), ("text", "what is it")] * 2
     for figure, picture in zip(drawn, ("image7", str(file)), strict=True):
         bars = figure.axes[1]
