@@ -286,8 +286,8 @@ def part_lines(folder, notebook):
         ),
         (
             "notebooks/06_prompting.ipynb",
-            "statement and explain ",
-            "statement and say ",
+            "in detail: [text]\\\\n",
+            "in full: [text]\\\\n",
             "06_prompting",
             {"expert"},
         ),
