@@ -63,5 +63,4 @@ rule sweep_run:
     threads: THREADS
     resources: device=2
     params: command=lambda w: sweeps.command(SWEEP, w.run, RUN, PROFILE)
-    retries: 1
     shell: "{params.command}"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +27,8 @@ def run(profile: str, *, cores: int, sweep: Path | None = None, slurm: bool = Fa
     """
     require(cores >= 1, f"{cores} cores", where="--cores", todo="give 1 or more")
     plan = sweeps.read(sweep) if sweep else None
+    if slurm:
+        _check_plain_names([paths.ROOT, paths.RUNS, Path(sys.prefix), *([sweep] if sweep else [])])
     execute.end_cleanly()
     lock, taken = paths.RUNS / ".chain.lock", "another chain is running"
     with (
@@ -31,6 +36,7 @@ def run(profile: str, *, cores: int, sweep: Path | None = None, slurm: bool = Fa
         folders.hold(lock, taken, where=paths.RUNS, todo="wait, or end it"),
     ):
         _check_what_is_there(profile, plan)
+        begin = time.time()
         code = _snakemake(profile, cores, sweep, slurm)
         if plan:
             place = paths.short(paths.RUNS / "sweeps" / plan.name)
@@ -38,11 +44,32 @@ def run(profile: str, *, cores: int, sweep: Path | None = None, slurm: bool = Fa
         else:
             print("report:", paths.short(report.write(profile)))
     if code:
+        if slurm:
+            _print_job_errors(since=begin)
         raise Hw2Error(
             "a notebook failed; its message is above, its notebook under *.failed/",
             where=f"profile {profile}",
             todo="mend the cause and run it again: what is finished stays",
         )
+
+
+def _check_plain_names(places: Iterable[Path]) -> None:
+    """Refuses names in which the plugin's shell or sbatch would read a command or a pattern."""
+    for place in places:
+        plain = re.fullmatch(r"[\w./+=@,:~-]+", str(place))
+        todo = "use letters, digits and ./+=@,:~- there"
+        require(plain, "SLURM's plugin can't take this name", where=place, todo=todo)
+
+
+def _print_job_errors(since: float) -> None:
+    """The last error in each log of a SLURM job that didn't complete; the plugin removes others."""
+    for log in sorted((paths.RUNS / ".snakemake" / "slurm_logs").rglob("*.log")):
+        if log.stat().st_mtime >= since:
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            ours = [line for line in lines if line.startswith("error: ")]
+            others = [line for line in lines if "error: " in line]
+            last = [*others, *ours][-1:] or ["no error in it"]
+            print(f"{paths.short(log)}: {last[0]}", flush=True)
 
 
 def _check_what_is_there(profile: str, plan: sweeps.Sweep | None) -> None:
@@ -91,7 +118,9 @@ def _snakemake(profile: str, cores: int, sweep: Path | None, slurm: bool) -> int
     engine_profile = paths.ROOT / "workflow" / "profiles" / ("slurm" if slurm else "local")
     command = [sys.executable, "-m", "snakemake", "sweep" if sweep else "all"]
     command += ["--snakefile", paths.ROOT / "Snakefile", "--directory", paths.RUNS]
-    command += ["--jobs" if slurm else "--cores", str(cores), "--nolock", "--quiet", "all"]
+    command += ["--jobs" if slurm else "--cores", str(cores), "--nolock", "--quiet"]
+    # of a cluster's jobs only the engine knows; a run on this machine speaks for itself
+    command += ["host", "progress", "reason"] if slurm else ["all"]
     command += ["--workflow-profile", engine_profile, "--config", f"profile={profile}"]
     if not slurm:  # there a job has cores of its own, not a share of this machine's
         command.append(f"threads={cores}")
@@ -101,9 +130,24 @@ def _snakemake(profile: str, cores: int, sweep: Path | None, slurm: bool) -> int
     engine = subprocess.Popen(command, env=environment)
     try:
         return engine.wait()
-    except BaseException:  # a stop of this process alone has to reach all that it started
+    except BaseException as stop:  # a stop of this process alone has to reach all that it started
+        if slurm:
+            _cancel_jobs(engine, told=isinstance(stop, KeyboardInterrupt))
+            raise
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
         engine.wait(timeout=30)
         raise
+
+
+def _cancel_jobs(engine: subprocess.Popen[bytes], told: bool) -> None:
+    """Has the engine cancel its SLURM jobs; at SIGTERM it would wait for them to end.
+
+    Ctrl-C has `told` it already. It then sleeps until its next poll, which nobody needs.
+    """
+    if not told:
+        engine.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        engine.wait(timeout=30)
+    engine.kill()

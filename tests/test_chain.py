@@ -132,9 +132,10 @@ run.finish()
 class Project:
     """The project with three tiny notebooks, in folders whose names could be misread."""
 
-    def __init__(self, folder: Path) -> None:
-        self.root = folder / "sp ace ümlaut {x}" / "hw2"
-        self.runs = folder / "it's $(touch canary) `touch canary` {b} %s"
+    NAMED = ("sp ace ümlaut {x}", "it's $(touch canary) `touch canary` {b} %s")
+
+    def __init__(self, folder: Path, named: tuple[str, str] = NAMED) -> None:
+        self.root, self.runs = folder / named[0] / "hw2", folder / named[1]
         self.sample, self.folder = self.runs / "sample", folder
         for name, source in (("hw2_utils", paths.PACKAGE), ("workflow", paths.ROOT / "workflow")):
             kept = shutil.ignore_patterns("__pycache__")
@@ -154,23 +155,31 @@ class Project:
         file = self.root / "notebooks" / f"{name}.ipynb"
         nbformat.write(nbformat.v4.new_notebook(cells=cells), file)
 
-    def chain(self, *words: str, expected: int = 0) -> str:
-        """What a chain says, started from the project's own environment."""
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """A chain at work, started from the project's own environment."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HW2_", "PYTHONPATH"))}
-        done = subprocess.run(
+        return subprocess.Popen(
             [str(self.root / ".venv" / "bin" / "python"), "-m", "hw2_utils", "chain", *words],
             cwd=self.root,
             env={**kept, "HW2_RUNS": str(self.runs)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            check=False,
-            timeout=900,
         )
-        assert done.returncode == expected, done.stdout[-5000:]
-        assert "Traceback" not in done.stdout, done.stdout[-5000:]
+
+    def ended(self, process: subprocess.Popen[str], expected: int = 0) -> str:
+        """What a chain said until it ended."""
+        try:
+            out, _ = process.communicate(timeout=900)
+        finally:
+            process.kill()
+        assert process.returncode == expected, out[-5000:]
+        assert "Traceback" not in out, out[-5000:]
         assert not list(self.folder.rglob("canary"))
-        return done.stdout
+        return out
+
+    def chain(self, *words: str, expected: int = 0) -> str:
+        return self.ended(self.start(*words), expected)
 
     def ids(self) -> dict[str, str]:
         return {n: folders.run_field(self.sample / n, "id") for n in NAMES}
@@ -263,6 +272,12 @@ def test_a_sweep_goes_on_after_a_change_of_the_code(project):
     now = {p.name: folders.run_field(p, "id") for p in places.glob("0*") if p.is_dir()}
     assert now.keys() == first.keys() and not set(now.values()) & set(first.values())
     assert (places / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_slurm_is_given_no_name_that_its_plugin_would_run(project):
+    out = project.chain("--slurm", expected=2)
+    assert "SLURM's plugin can't take this name" in out
 
 
 @pytest.mark.slow

@@ -326,7 +326,7 @@ def test_the_loop_that_fetches_models_works(capsys):
 
 @pytest.mark.slow
 def test_the_engine_takes_the_profile_for_slurm_also_as_the_page_changes_it(tmp_path):
-    """Planned, not run: no cluster is here."""
+    """Planned, not run: `cluster/` runs the profile as it is."""
     (resources,) = blocks(ROOT / "docs" / "full.md", "yaml")
     extra = re.search(r'- (slurm_extra="[^"]+")', text_of(ROOT / "docs" / "full.md"))[1]
     config = yaml.safe_load(text_of(ROOT / "workflow" / "profiles" / "slurm" / "config.yaml"))
