@@ -291,7 +291,7 @@ def answered(
 
 def answer_bars(file: Path, answers: pd.Series, *, title: str) -> Figure:
     """A picture, and beside it the probability of each answer (`answers`: likeliest first)."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH_IN, 2))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH_IN, 2), layout="constrained")
     left.imshow(open_image(file))
     left.axis("off")
     right.barh([*map(text, answers.index[::-1])], answers[::-1], color=COLOURS[0])
@@ -361,15 +361,20 @@ def explore(show: Callable[..., Figure | None], **choices: Sequence[str]) -> Non
 
 
 def _show_answer(show: Callable[..., Figure | None], chosen: Mapping[str, str]) -> None:
-    """The figure is displayed by itself: what a widget's first call flushes may be half drawn."""
+    """Closes the figure before it is displayed.
+
+    JupyterLab handles a widget's later messages in other threads, and pyplot's hook after each of
+    them draws every open figure: two drawings of one figure at a time leave it blank or half drawn.
+    """
     printed, figure = io.StringIO(), None
     try:
         with plt.ioff(), redirect_stdout(printed):
             figure = show(**chosen)
+            if figure is not None:
+                plt.close(figure)
     except InputError as error:  # of what was typed: the reader tries again
         print(error, file=printed)
     clear_output(wait=True)
     print(printed.getvalue(), end="")
     if figure is not None:
         display(figure)
-        plt.close(figure)

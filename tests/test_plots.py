@@ -57,7 +57,12 @@ def test_run_without_a_reader_it_shows_the_first_choices_and_no_widget(monkeypat
 def test_an_explorer_shows_what_is_printed_its_figure_and_a_refusal(monkeypatch, capsys):
     monkeypatch.setenv("HW2_RUNNER", "1")
     displayed = []
-    monkeypatch.setattr(plots, "display", displayed.append)
+
+    def display(figure: plt.Figure) -> None:
+        assert not plt.get_fignums()  # closed: nothing shows it again or draws it at the same time
+        displayed.append(figure)
+
+    monkeypatch.setattr(plots, "display", display)
 
     def show(text: str) -> plt.Figure:
         print("asked", text)
@@ -66,7 +71,6 @@ def test_an_explorer_shows_what_is_printed_its_figure_and_a_refusal(monkeypatch,
 
     plots.explore(show, text="x")
     assert "asked x" in capsys.readouterr().out and len(displayed) == 1
-    assert displayed[0].number not in plt.get_fignums()  # closed, so nothing shows it again
     plots.explore(show, text="?")
     assert "text: nothing is asked" in capsys.readouterr().out and len(displayed) == 1
 
