@@ -258,14 +258,14 @@ def calibration(predictions: pd.DataFrame, methods: Sequence[str]) -> Figure:
 
 def pictures(files: Sequence[Path], texts: Sequence[str], *, columns: int = 3) -> Figure:
     """A grid of picture files, each with its text above it (a dollar sign starts no formula)."""
-    n_rows = -(-len(files) // columns)
+    n_rows, width = -(-len(files) // columns), 120 // columns  # of a line, in characters
     figure, axes = plt.subplots(n_rows, columns, figsize=(WIDTH_IN, 2.3 * n_rows), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for ax, file, title in zip(axes.flat, files, texts, strict=False):
         ax.imshow(open_image(file))
-        lines = "\n".join(map(text, title.split("\n")))
-        ax.set_title(lines, fontsize=7, loc="left", parse_math=False)
+        lines = [part for line in title.split("\n") for part in textwrap.wrap(line, width)]
+        ax.set_title("\n".join(map(text, lines)), fontsize=7, loc="left", parse_math=False)
     figure.tight_layout()
     return figure
 
@@ -283,7 +283,7 @@ def answered(
     """
     drawn = predictions.sample(min(most, len(predictions)), random_state=0)
     titles = [
-        f"{questions[row.id][:48]}\ntrue: {row.label}   {row.method}: {row.prediction}"
+        f"{questions[row.id]}\ntrue: {row.label}   {row.method}: {row.prediction}"
         for row in drawn.itertuples()
     ]
     return pictures([image_paths[i] for i in drawn["image_id"]], titles)
@@ -348,8 +348,9 @@ def explore(show: Callable[..., Figure | None], **choices: Sequence[str]) -> Non
         firsts = {name: v if isinstance(v, str) else v[0] for name, v in choices.items()}
         _show_answer(show, firsts)
         return
+    typed = {"continuous_update": False, "layout": {"width": "95%"}}  # a tweet is read as a whole
     controls = {
-        name: ipywidgets.Text(value, continuous_update=False) if isinstance(value, str) else value
+        name: ipywidgets.Text(value, **typed) if isinstance(value, str) else value
         for name, value in choices.items()
     }
 

@@ -142,6 +142,19 @@ def test_methods_and_groups_of_any_name_are_ticks_and_legends(drawn):
     drawn(figure)
 
 
+@pytest.mark.parametrize("columns", [2, 3])
+def test_a_long_question_stands_above_its_picture_as_a_whole(tmp_path, columns):
+    file = tmp_path / "picture.png"
+    Image.new("RGB", (8, 6)).save(file)
+    question = "what is on the left side of the white night stand close to the window of the room"
+    figure = plots.pictures([file] * columns, [f"{question}\ntrue: a"] * columns, columns=columns)
+    figure.canvas.draw()
+    title = figure.axes[0]._left_title
+    assert title.get_text().replace("\n", " ") == f"{question} true: a"
+    assert title.get_window_extent().width < figure.bbox.width / columns
+    plt.close(figure)
+
+
 def test_texts_above_pictures_and_tokens_are_shown(drawn, tmp_path):
     file = tmp_path / "picture.png"
     Image.new("RGB", (8, 6)).save(file)
