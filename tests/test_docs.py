@@ -144,7 +144,7 @@ def test_every_file_that_is_named_is_there(page):
 
 @each_page
 def test_every_variable_of_ours_exists(page):
-    files = [f for name in ("hw2_utils", "tests", "benchmarks") for f in (ROOT / name).glob("*.py")]
+    files = [f for name in ("hw2_utils", "tests", "benchmarks") for f in (ROOT / name).rglob("*.py")]
     code = "".join(map(text_of, [*files, ROOT / "Snakefile"]))
     named = set(re.findall(r"\bHW2_[A-Z_]*[A-Z]\b", text_of(page)))
     assert sorted(name for name in named if name not in code) == []
