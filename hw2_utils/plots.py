@@ -258,7 +258,7 @@ def calibration(predictions: pd.DataFrame, methods: Sequence[str]) -> Figure:
 
 def pictures(files: Sequence[Path], texts: Sequence[str], *, columns: int = 3) -> Figure:
     """A grid of picture files, each with its text above it (a dollar sign starts no formula)."""
-    n_rows, width = -(-len(files) // columns), 120 // columns  # of a line, in characters
+    n_rows, width = -(-len(files) // columns), 105 // columns  # of a line, in characters
     figure, axes = plt.subplots(n_rows, columns, figsize=(WIDTH_IN, 2.3 * n_rows), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
