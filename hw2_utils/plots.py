@@ -264,8 +264,9 @@ def pictures(files: Sequence[Path], texts: Sequence[str], *, columns: int = 3) -
         ax.axis("off")
     for ax, file, title in zip(axes.flat, files, texts, strict=False):
         ax.imshow(open_image(file))
-        lines = [part for line in title.split("\n") for part in textwrap.wrap(line, width)]
-        ax.set_title("\n".join(map(text, lines)), fontsize=7, loc="left", parse_math=False)
+        known = [text(line, 120) for line in title.split("\n")]
+        lines = [part for line in known for part in textwrap.wrap(line, width)]
+        ax.set_title("\n".join(lines), fontsize=7, loc="left", parse_math=False)
     figure.tight_layout()
     return figure
 
