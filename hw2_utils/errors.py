@@ -23,6 +23,10 @@ class Hw2Error(Exception):
         place = f"{self.where}: " if self.where else ""
         return place + self.what + (f"\n  What to do: {self.todo}" if self.todo else "")
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows below a cell: the message alone (`%debug` still has the frames)."""
+        return f"error: {self}".splitlines()
+
 
 class InputError(Hw2Error):
     """The user's own input is wrong: a parameter, a file, a model folder (exit code 2)."""

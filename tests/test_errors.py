@@ -6,6 +6,8 @@ import errno
 import pickle
 
 import pytest
+from nbclient import NotebookClient
+from nbformat import v4
 
 from hw2_utils.errors import Hw2Error, InputError, disk_explained, explained, require
 
@@ -14,6 +16,16 @@ def test_a_message_says_what_where_and_what_to_do():
     error = InputError("row 3 has no label", where="tweets.csv", todo="add one")
     assert str(error) == "tweets.csv: row 3 has no label\n  What to do: add one"
     assert (error.exit_code, Hw2Error("x").exit_code, str(Hw2Error("x"))) == (2, 1, "x")
+
+
+def test_below_a_cell_our_error_is_its_message_and_anothers_keeps_its_frames():
+    ours = "from hw2_utils.errors import require\nrequire(0, 'wrong', where='a', todo='b')"
+    cells = [v4.new_code_cell(source) for source in (ours, "1 / 0")]
+    done = NotebookClient(v4.new_notebook(cells=cells), allow_errors=True).execute()
+    message, other = (cell.outputs[0] for cell in done.cells)
+    assert message.traceback == ["error: a: wrong", "  What to do: b"]
+    assert message.ename == "InputError"  # what the runner goes by
+    assert len(other.traceback) > 2
 
 
 def test_an_error_comes_back_from_another_process_as_it_was():
